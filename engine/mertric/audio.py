@@ -1,0 +1,140 @@
+"""From a file or an array to mono samples at the model's rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.errors import AudioError
+from mertric.resample import resample
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from mertric.protocol import Protocol
+
+SUFFIXES = frozenset(
+    (
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".bwf",
+    )
+)
+"""Endings of the files that a folder is searched for."""
+
+
+@dataclass(frozen=True)
+class Audio:
+    """Decoded audio.
+
+    Attributes
+    ----------
+    samples : float32 [channels, samples]
+        Full scale is 1.
+    sample_rate : int
+        Hz.
+    name : str
+        What messages call it: the file's path, or "array".
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    name: str
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return float(self.samples.shape[1] / self.sample_rate)
+
+
+def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
+    """Decode an audio file: WAV, FLAC, OGG, Opus, MP3, AIFF and what else libsndfile reads.
+
+    Parameters
+    ----------
+    path
+        The file.
+    max_seconds
+        Read no more than this from its beginning.
+
+    Raises
+    ------
+    AudioError
+        The file is missing, is not audio, is empty, or holds samples that are not finite.
+    """
+    import soundfile
+
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
+    try:
+        with soundfile.SoundFile(path) as file:
+            frames = -1 if max_seconds is None else round(max_seconds * file.samplerate)
+            samples = file.read(frames, dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(
+            f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({error}). Expected WAV, FLAC, OGG, "
+            "Opus, MP3 or AIFF; re-encode it or leave it out."
+        ) from error
+    return _checked(Audio(np.ascontiguousarray(samples.T), rate, str(path)))
+
+
+def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: float | None = None) -> Audio:
+    """Take samples [samples] or [channels, samples] as audio; integers are scaled to full scale 1.
+
+    Raises
+    ------
+    AudioError
+        The sample rate is missing, or the array has another shape or dtype, is empty or not finite.
+    """
+    if sample_rate is None:
+        raise AudioError("an array of samples needs its rate: pass sample_rate=, in Hz.")
+    if sample_rate != int(sample_rate) or sample_rate <= 0:
+        raise AudioError(f"sample_rate is {sample_rate!r}; expected a positive whole number of Hz.")
+    array = np.asarray(samples)
+    if array.ndim not in (1, 2):
+        raise AudioError(f"audio has shape {array.shape}; expected [samples] or [channels, samples].")
+    if array.ndim == 2 and array.shape[0] > array.shape[1] > 0:
+        raise AudioError(
+            f"audio has shape {array.shape}, more channels than samples; expected [channels, samples]. Transpose it."
+        )
+    if np.issubdtype(array.dtype, np.signedinteger):
+        array = array / -float(np.iinfo(array.dtype).min)
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise AudioError(f"audio has dtype {array.dtype}; expected floating point or signed integers.")
+    array = np.atleast_2d(array).astype(np.float32)
+    if max_seconds is not None:
+        array = array[:, : round(max_seconds * sample_rate)]
+    return _checked(Audio(array, int(sample_rate), "array"))
+
+
+def to_mono(audio: Audio, sample_rate: int, protocol: Protocol) -> NDArray[np.float32]:
+    """Average the channels, resample and round as the protocol says: float32 [samples] at `sample_rate` Hz."""
+    mono = audio.samples.mean(axis=0, dtype=np.float32)
+    return protocol.prepare(resample(mono, audio.sample_rate, sample_rate))
+
+
+def _checked(audio: Audio) -> Audio:
+    if not audio.samples.size:
+        raise AudioError(f"{audio.name} holds no samples. Leave it out, or render it again.")
+    if not np.isfinite(audio.samples).all():
+        count = int(np.count_nonzero(~np.isfinite(audio.samples)))
+        raise AudioError(
+            f"{audio.name} holds {count} samples that are NaN or infinite; expected finite ones. Render it again."
+        )
+    return audio

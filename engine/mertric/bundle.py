@@ -1,0 +1,156 @@
+"""A bundle: a directory with the graphs, the weights and everything else that the runtime needs of a model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mertric.errors import BundleError
+from mertric.fold import FirstConvolution
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 1
+MANIFEST = "bundle.json"
+WEIGHTS = "weights.bin"
+FRONTEND = "frontend.onnx"
+FOLD = "fold.npz"
+_AGAIN = "Export the bundle again (mertric export)."
+
+
+def encoder_graph(variant: str) -> str:
+    """Name the file of an encoder graph: ``fused`` or ``portable``."""
+    return f"encoder.{variant}.onnx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """What a bundle's manifest says.
+
+    Attributes
+    ----------
+    path : Path
+        The bundle's directory.
+    model : str
+        Hub id, or the name of the directory it was exported from.
+    revision : str or None
+        Hub revision.
+    weights_sha256 : str
+        Of the checkpoint's weights.
+    license : str
+        Of the weights.
+    precision : str
+        ``fp32``.
+    sample_rate, hop, receptive_field : int
+        Hz, samples, samples.
+    layers, dim : int
+        Transformer layers; hidden states are 0 to `layers`, each of `dim` dimensions.
+    rows_per_frame : int
+        Windows of the first convolution per frame.
+    trained : bool
+        False for made-up weights.
+    files : mapping
+        Size in bytes and SHA-256 of each file.
+    parity : mapping
+        How the bundle compared with an independent forward pass when it was exported.
+    """
+
+    path: Path
+    model: str
+    revision: str | None
+    weights_sha256: str
+    license: str
+    precision: str
+    sample_rate: int
+    hop: int
+    receptive_field: int
+    layers: int
+    dim: int
+    rows_per_frame: int
+    trained: bool
+    files: Mapping[str, Mapping[str, Any]]
+    parity: Mapping[str, Any]
+
+    def frames(self, samples: int) -> int:
+        """Frames that a clip of `samples` samples gives: 0 if it is shorter than the receptive field."""
+        return max(0, (samples - self.receptive_field) // self.hop + 1)
+
+    def check_files(self) -> None:
+        """Compare every file with its recorded size and SHA-256.
+
+        Raises
+        ------
+        BundleError
+            A file is missing, truncated or changed.
+        """
+        for name, expected in self.files.items():
+            file = self.path / name
+            if not file.is_file():
+                raise BundleError(f"{file} is missing from the bundle. {_AGAIN}")
+            if file.stat().st_size != expected["bytes"]:
+                raise BundleError(
+                    f"{file} has {file.stat().st_size} bytes; the bundle's manifest says {expected['bytes']}. {_AGAIN}"
+                )
+            digest = sha256(file)
+            if digest != expected["sha256"]:
+                raise BundleError(
+                    f"{file} is damaged: its SHA-256 is {digest}, the bundle's manifest says "
+                    f"{expected['sha256']}. {_AGAIN}"
+                )
+
+    def first_convolution(self) -> FirstConvolution:
+        """Read the fold's constants."""
+        with np.load(self.path / FOLD) as arrays:
+            group = "scale" in arrays
+            return FirstConvolution(
+                weight=arrays["weight"],
+                bias=arrays["bias"],
+                stride=int(arrays["stride"]),
+                normalize_epsilon=float(arrays["normalize_epsilon"]),
+                scale=arrays["scale"] if group else None,
+                offset=arrays["offset"] if group else None,
+                norm_epsilon=float(arrays["norm_epsilon"]),
+            )
+
+
+def read_bundle(path: Path | str) -> Bundle:
+    """Read a bundle's manifest. `Bundle.check_files` checks the rest.
+
+    Raises
+    ------
+    BundleError
+        There is no bundle at `path`, or its manifest is broken or of another format version.
+    """
+    path = Path(path)
+    manifest = path / MANIFEST
+    if not manifest.is_file():
+        if (path / "config.json").is_file():
+            raise BundleError(f"{path} is a checkpoint, not a bundle. Convert it: mertric export {path}")
+        what = f"holds no {MANIFEST}" if path.is_dir() else "does not exist"
+        raise BundleError(f"{path} {what}; expected a bundle as `mertric export` writes it.")
+    try:
+        fields = json.loads(manifest.read_text(encoding="utf-8"))
+        version = fields.pop("format")
+        if version != FORMAT:
+            raise BundleError(f"{path} is a bundle of format {version}; this mertric reads {FORMAT}. {_AGAIN}")
+        fields.pop("created_by", None)
+        return Bundle(path=path, **fields)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
+
+
+def sha256(path: Path) -> str:
+    """Return a file's SHA-256 as hexadecimal digits."""
+    digest = hashlib.sha256()
+    buffer = bytearray(1 << 20)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(view[:count])
+    return digest.hexdigest()

@@ -1,0 +1,54 @@
+"""The `mertric` command. Each subcommand stands in a module of its own and is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from mertric.errors import MertricError
+
+_COMMANDS = {
+    "score": "Score estimates against references: files or folders.",
+    "embed": "Write the MERT embeddings of audio files.",
+    "demo": "Try the whole tool offline, on made-up audio and untrained weights.",
+    "export": "Convert a MERT checkpoint to a bundle.",
+    "correlate": "Correlate scores with listeners' ratings.",
+    "bench": "Measure latency and throughput on this machine.",
+    "doctor": "Show versions and providers, what works here and why not.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a subcommand only when it is asked for, so that `--help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"mertric.cli.{cmd_name}").command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"mertric.cli.{cmd_name}.command is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="mertric")
+def cli() -> None:
+    """How good does a separated stem sound? MSE and FAD on MERT embeddings, without PyTorch."""
+
+
+def main() -> None:
+    """Run the command line; a `MertricError` becomes a message and exit code 2."""
+    try:
+        cli(prog_name="mertric")
+    except MertricError as error:
+        click.echo(f"mertric: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,102 @@
+"""`mertric demo`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from mertric.cli.options import progress_bar, table_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mertric.encoder import Encoder
+
+_CLOSING = """\
+These weights are untrained, so the figures show that the tool works and say nothing about quality.
+With the real weights (CC-BY-NC-4.0, 378 MB, fetched and converted at the first use):
+
+    mertric score REFERENCE ESTIMATE...        files or folders"""
+
+
+@click.command()
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights and the music.")
+@table_options
+def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
+    """Make a short piece of music, degrade its lead voice in graded ways and score the results, offline.
+
+    The model has the size of MERT-v1-95M and seeded, untrained weights; they and the audio are kept in the
+    user's cache, about 400 MB.
+    """
+    from mertric.cache import cache_directory
+    from mertric.demo import SECONDS, write_demo
+    from mertric.pairing import pair
+    from mertric.report import show_table, write_csv, write_json
+    from mertric.scoring import score_pairs
+
+    home = cache_directory() / "demo" / f"seed-{seed}"
+    encoder = _untrained(home, seed)
+    reference, estimates = write_demo(home / "audio", seed=seed)
+    pairs = pair(reference, estimates)
+    encoder.embed(reference)
+    started = time.perf_counter()
+    with progress_bar() as progress:
+        task = progress.add_task("scoring", total=len(pairs))
+        rows = score_pairs(pairs, encoder, advance=lambda: progress.advance(task))
+    elapsed = time.perf_counter() - started
+    shown = [
+        {
+            "degradation": path.stem.rpartition("_")[0].replace("_", " "),
+            "strength": path.stem.rpartition("_")[2],
+            **{name: row[name] for name in ("mert_mse", "mert_fad", "status")},
+        }
+        for path, row in zip(estimates, rows, strict=True)
+    ]
+    show_table(shown, list(shown[0]), title=f"{reference} against degraded copies beside it")
+    if csv_path:
+        write_csv(csv_path, rows, list(rows[0]))
+    if json_path:
+        write_json(json_path, rows)
+    audio = SECONDS * (1 + len(estimates))
+    click.echo(
+        f"{audio} s of audio scored in {elapsed:.1f} s on {encoder.provider}: "
+        f"real-time factor {elapsed / audio:.3f}, {audio / elapsed:.1f} times faster than real time.\n"
+    )
+    click.echo(_CLOSING)
+
+
+def _untrained(home: Path, seed: int) -> Encoder:
+    """Load the bundle of the made-up checkpoint, which is made first if it is not there or damaged."""
+    import shutil
+
+    from mertric.encoder import Encoder
+    from mertric.errors import BundleError, DependencyError
+
+    bundle = home / "bundle"
+    try:
+        return Encoder(bundle)
+    except BundleError:
+        pass
+    try:
+        from mertric_export.export import Provenance, export_checkpoint
+        from mertric_export.synthetic import PRESETS, write_checkpoint
+    except ImportError as error:
+        raise DependencyError(
+            f"the demo makes a model and converts it, for which {error.name} is missing. "
+            'Run: pip install "mertric[export]"'
+        ) from error
+    click.echo("Making an untrained model of MERT-v1-95M's size (once):", err=True)
+    checkpoint = home / "checkpoint"
+    write_checkpoint(checkpoint, PRESETS["m-a-p/MERT-v1-95M"], seed=seed)
+    provenance = Provenance(model=f"untrained MERT-v1-95M, seed {seed}", license="none", trained=False)
+    export_checkpoint(
+        checkpoint,
+        bundle,
+        provenance=provenance,
+        force=True,
+        notify=lambda step: click.echo(f"  {step}", err=True),
+    )
+    shutil.rmtree(checkpoint)
+    return Encoder(bundle)

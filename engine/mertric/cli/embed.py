@@ -1,0 +1,89 @@
+"""`mertric embed`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from mertric.cli.options import (
+    PATH,
+    layers_option,
+    model_options,
+    progress_bar,
+    protocol_option,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@click.argument("files", type=PATH, nargs=-1, required=True)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for the .npz files.")
+@layers_option("Hidden states to write.  [default: the last]")
+@click.option(
+    "--format",
+    "dtype",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the numbers written.",
+)
+@model_options
+@protocol_option
+def command(
+    files: tuple[Path, ...],
+    output: Path,
+    layers: tuple[int, ...] | None,
+    dtype: str,
+    model: str,
+    provider: str,
+    precision: str,
+    threads: int | None,
+    protocol: str,
+) -> None:
+    """Write hidden states of audio FILES, or of all audio in folders.
+
+    Each becomes a .npz with hidden [layers, frames, dim], layers [layers] and times [frames] in seconds, under
+    the path it has below the folder that was given.
+
+    The exit code is 0 if every file was embedded, 1 if not, 2 if none was.
+    """
+    import numpy as np
+
+    from mertric.errors import InputError, MertricError
+    from mertric.loading import load
+    from mertric.pairing import find_audio
+
+    jobs: dict[Path, Path] = {}
+    for given in files:
+        found = [(path, path.relative_to(given)) for path in find_audio(given)] if given.is_dir() else [(given, given)]
+        for path, below in found:
+            target = output / (below if given.is_dir() else below.name)
+            target = target.with_name(target.name + ".npz")
+            if target in jobs:
+                raise InputError(f"{jobs[target]} and {path} would both be written to {target}. Embed them apart.")
+            jobs[target] = path
+    encoder = load(model, provider=provider, precision=precision, threads=threads)
+    encoder.check_layers(layers)
+    failed = 0
+    with progress_bar() as progress:
+        for target, path in progress.track(jobs.items(), description="embedding"):
+            try:
+                embeddings = encoder.embed(path, layers=layers, protocol=protocol)
+            except MertricError as error:
+                failed += 1
+                click.echo(f"mertric: {error}", err=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                target,
+                hidden=embeddings.hidden.astype(dtype, copy=False),
+                layers=np.array(embeddings.layers),
+                times=embeddings.times,
+            )
+    click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
+    if failed:
+        sys.exit(2 if failed == len(jobs) else 1)

@@ -1,0 +1,82 @@
+"""Options and behaviour that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+PATH: click.Path = click.Path(path_type=Path)
+
+
+def model_options(function: _F) -> _F:
+    """Add the options that choose a model and how it runs."""
+    for option in (
+        click.option("--threads", type=click.IntRange(min=1), help="Threads for inference.  [default: one a core]"),
+        click.option("--precision", default="fp32", show_default=True, help="Precision of the graphs."),
+        click.option("--provider", default="auto", show_default=True, help="Execution provider."),
+        click.option(
+            "--model",
+            default="m-a-p/MERT-v1-95M",
+            show_default=True,
+            help="A bundle's directory, or a hub id; a hub id's weights are fetched and converted at first use.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def protocol_option(function: _F) -> _F:
+    """Add `--protocol`."""
+    return click.option(
+        "--protocol",
+        type=click.Choice(["paper", "float"]),
+        default="paper",
+        show_default=True,
+        help="paper: 16-bit audio, float16 embeddings, 6 minutes at most. float: none of these.",
+    )(function)
+
+
+def table_options(function: _F) -> _F:
+    """Add `--csv` and `--json`."""
+    function = click.option("--json", "json_path", type=PATH, help="Write the rows to a JSON file.")(function)
+    return click.option("--csv", "csv_path", type=PATH, help="Write the rows to a CSV file.")(function)
+
+
+def layers_option(help_text: str) -> Callable[[_F], _F]:
+    """Add `--layer`, also called `--layers`: numbers joined by commas, or ``all``; None where it is not given."""
+    return click.option("--layer", "--layers", "layers", callback=_parse_layers, metavar="N[,N...]|all", help=help_text)
+
+
+def _parse_layers(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, ...] | str | None:
+    if value is None or value == "all":
+        return value
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not 'all' or numbers joined by commas, such as 6,12.") from None
+
+
+def progress_bar() -> Progress:
+    """Return a progress bar on standard error that shows on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

@@ -1,0 +1,66 @@
+"""`mertric.load`: a bundle's directory, or a hub id whose bundle is made at the first use."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+from mertric.bundle import MANIFEST
+from mertric.cache import bundle_directory
+from mertric.encoder import CHUNK, Encoder
+from mertric.errors import BundleError, DependencyError
+
+DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load(
+    model: Path | str = DEFAULT_MODEL,
+    *,
+    provider: str = "auto",
+    precision: str = "fp32",
+    threads: int | None = None,
+    chunk: int = CHUNK,
+) -> Encoder:
+    """Load a model.
+
+    Parameters
+    ----------
+    model
+        A bundle's directory as `mertric export` writes it, or a hub id such as ``m-a-p/MERT-v1-95M``. The weights
+        of a hub id are fetched and converted at its first use, and the bundle is kept in the user's cache.
+    provider, precision, threads, chunk
+        See `Encoder`.
+
+    Raises
+    ------
+    BundleError
+        There is no such bundle, or it is damaged.
+    CheckpointError, ConfigurationError, ExportError
+        The hub id's weights cannot be fetched or converted.
+    DependencyError, ProviderError
+        A package, the provider or the precision is not there.
+    """
+    return Encoder(find_bundle(model), provider=provider, precision=precision, threads=threads, chunk=chunk)
+
+
+def find_bundle(model: Path | str) -> Path:
+    """Return the bundle's directory of a model, which is converted first if it is a hub id not used before."""
+    path = Path(model)
+    if path.exists():
+        return path
+    name = str(model)
+    if not _HUB_ID.fullmatch(name):
+        raise BundleError(f"{name} does not exist; expected a bundle's directory or a hub id such as {DEFAULT_MODEL}.")
+    directory = bundle_directory(name)
+    if not (directory / MANIFEST).is_file():
+        try:
+            exporting = importlib.import_module("mertric_export.hub_export")
+        except ImportError as error:
+            raise DependencyError(
+                f"{name} must first be fetched and converted, for which {error.name or error} is missing. "
+                'Run: pip install "mertric[export]"'
+            ) from error
+        exporting.export_model(name, directory)
+    return directory

@@ -1,0 +1,171 @@
+"""From a checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from mertric.bundle import (
+    FOLD,
+    FORMAT,
+    FRONTEND,
+    MANIFEST,
+    WEIGHTS,
+    Bundle,
+    encoder_graph,
+    read_bundle,
+    sha256,
+)
+from mertric.errors import ExportError
+from mertric_export.checkpoint import Checkpoint, read_checkpoint
+from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
+from mertric_export.frontend import CONV, alignment, build_frontend
+from mertric_export.graph import WeightFile
+from mertric_export.transformer import VARIANTS, build_encoder
+from mertric_export.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a checkpoint comes from, as the manifest keeps it.
+
+    Attributes
+    ----------
+    model : str
+        Hub id, or a name.
+    revision : str or None
+        Hub revision.
+    license : str
+        Of the weights.
+    trained : bool
+        False for made-up weights.
+    """
+
+    model: str
+    revision: str | None = None
+    license: str = "unknown"
+    trained: bool = True
+
+
+def export_checkpoint(
+    directory: Path | str,
+    output: Path | str,
+    *,
+    provenance: Provenance,
+    weights: str | None = None,
+    force: bool = False,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Bundle:
+    """Convert a checkpoint directory to a bundle, and check the bundle against it.
+
+    Parameters
+    ----------
+    directory
+        See `read_checkpoint`.
+    output
+        The bundle's directory. It appears when it is whole and checked, or not at all.
+    weights
+        Which weights file to read, see `read_checkpoint`.
+    force
+        Replace a bundle that is there.
+    notify
+        Gets a line for each step.
+
+    Raises
+    ------
+    CheckpointError, ConfigurationError
+        The checkpoint cannot be read or is not supported.
+    ExportError
+        `output` is taken, or the bundle does not reproduce the checkpoint.
+    """
+    output = Path(output)
+    if output.exists() and not (force and (output / MANIFEST).is_file()) and not _is_empty(output):
+        raise ExportError(f"{output} exists already. Choose another place with -o, or replace a bundle with --force.")
+    notify("reading the checkpoint")
+    checkpoint = read_checkpoint(directory, weights=weights)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    try:
+        notify("writing graphs and weights")
+        _write_graphs(checkpoint, temporary)
+        _write_fold(checkpoint, temporary / FOLD)
+        manifest = _manifest(checkpoint, provenance, temporary)
+        _write_manifest(temporary, manifest)
+        notify("checking against a float64 forward pass")
+        _write_manifest(temporary, manifest | {"parity": verify(checkpoint, temporary)})
+        if output.exists():
+            shutil.rmtree(output)
+        temporary.chmod(0o755)
+        temporary.replace(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return read_bundle(output)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def _write_graphs(checkpoint: Checkpoint, directory: Path) -> None:
+    config, tensors = checkpoint.config, checkpoint.tensors
+    with WeightFile(directory / WEIGHTS) as weights:
+        models = {FRONTEND: build_frontend(config, tensors, weights)}
+        for variant in VARIANTS:
+            models[encoder_graph(variant)] = build_encoder(config, tensors, weights, variant=variant)
+    for name, model in models.items():
+        path = directory / name
+        path.write_bytes(model.SerializeToString())
+        onnx.checker.check_model(path, full_check=True)
+
+
+def _write_fold(checkpoint: Checkpoint, path: Path) -> None:
+    config, tensors = checkpoint.config, checkpoint.tensors
+    weight = tensors[f"{CONV}.0.conv.weight"][:, 0].astype(np.float64)
+    arrays: dict[str, Any] = {
+        "weight": weight,
+        "bias": np.asarray(tensors.get(f"{CONV}.0.conv.bias", np.zeros(len(weight))), np.float64),
+        "stride": np.array(config.conv_stride[0]),
+        "normalize_epsilon": np.array(NORMALIZE_EPS),
+        "norm_epsilon": np.array(CONV_NORM_EPS),
+    }
+    if config.feat_extract_norm == "group":
+        arrays["scale"] = tensors[f"{CONV}.0.layer_norm.weight"].astype(np.float64)
+        arrays["offset"] = tensors[f"{CONV}.0.layer_norm.bias"].astype(np.float64)
+    np.savez(path, **arrays)
+
+
+def _manifest(checkpoint: Checkpoint, provenance: Provenance, directory: Path) -> dict[str, Any]:
+    config = checkpoint.config
+    return {
+        "format": FORMAT,
+        "created_by": f"mertric {version('mertric')}",
+        **dataclasses.asdict(provenance),
+        "weights_sha256": checkpoint.sha256,
+        "precision": "fp32",
+        "sample_rate": config.sample_rate,
+        "hop": config.hop,
+        "receptive_field": config.receptive_field,
+        "layers": config.num_hidden_layers,
+        "dim": config.hidden_size,
+        "rows_per_frame": alignment(config),
+        "files": {
+            file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(directory.iterdir())
+        },
+        "parity": {},
+    }
+
+
+def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
+    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

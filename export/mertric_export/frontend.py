@@ -1,0 +1,130 @@
+"""The front-end graph: seven convolutions and the projection, local in time, so that it runs over any chunk.
+
+The first convolution's weights are an input: the runtime folds a clip's normalisation and GroupNorm into them.
+A convolution of stride 2 over a channels-last sequence is one product over pairs of rows, plus, for three taps,
+one over the first row of the next pair.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.errors import ConfigurationError
+from mertric_export.config import CONV_NORM_EPS
+from mertric_export.graph import GraphBuilder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+    from numpy.typing import NDArray
+
+    from mertric_export.config import MertConfig
+    from mertric_export.graph import WeightFile
+
+CONV = "feature_extractor.conv_layers"
+
+
+def alignment(config: MertConfig) -> int:
+    """Rows of the first convolution per frame: the product of the later strides.
+
+    Raises
+    ------
+    ConfigurationError
+        A later convolution has another stride than 2, or other taps than 2 or 3.
+    """
+    for field, sizes, supported in (
+        ("conv_stride", config.conv_stride[1:], (2,)),
+        ("conv_kernel", config.conv_kernel[1:], (2, 3)),
+    ):
+        if any(size not in supported for size in sizes):
+            expected = " or ".join(map(str, supported))
+            raise ConfigurationError(
+                f"{field} is {list(getattr(config, field))}; after the first convolution only {expected} is "
+                "supported, as in every MERT-v1 model. Use a checkpoint of that kind."
+            )
+    return int(2 ** len(config.conv_stride[1:]))
+
+
+def build_frontend(
+    config: MertConfig, tensors: Mapping[str, NDArray[np.float32]], weights: WeightFile
+) -> onnx.ModelProto:
+    """Build the graph from windows of samples to what enters the encoder.
+
+    With `a` rows a frame (see `alignment`), `k` taps and `c` channels of the first convolution:
+    ``windows`` [batch, a * (frames + 1), k + 1], whose last column is 1, and ``weights`` [batch, k + 1, c] give
+    ``features`` [batch, frames, hidden_size], all float32. Rows past those that the frames see may hold anything
+    finite.
+    """
+    alignment(config)
+    graph = GraphBuilder("frontend", weights)
+    columns = config.conv_kernel[0] + 1
+    windows = graph.input("windows", ("batch", "rows", columns))
+    folded = graph.input("weights", ("batch", columns, config.conv_dim[0]))
+    value = graph.node("conv0.product", "MatMul", windows, folded)
+    value = _activate(graph, config, tensors, 0, value)
+    for layer in range(1, len(config.conv_dim)):
+        value = _convolve(graph, config, tensors, layer, value)
+        value = _activate(graph, config, tensors, layer, value)
+    value = graph.node("whole", "Slice", value, graph.integers(0), graph.integers(-1), graph.integers(1))
+    projection = "feature_projection"
+    if config.feat_proj_layer_norm:
+        norm = f"{projection}.layer_norm"
+        value = graph.layer_norm(norm, value, tensors[f"{norm}.weight"], tensors[f"{norm}.bias"], config.layer_norm_eps)
+    linear = f"{projection}.projection"
+    value = graph.linear(linear, value, tensors[f"{linear}.weight"], tensors[f"{linear}.bias"])
+    graph.output(value, "features", ("batch", "frames", config.hidden_size))
+    return graph.model()
+
+
+def _convolve(
+    graph: GraphBuilder,
+    config: MertConfig,
+    tensors: Mapping[str, NDArray[np.float32]],
+    layer: int,
+    value: str,
+) -> str:
+    """Add a convolution of stride 2 over [batch, rows, channels]; the rows, an even number, are halved."""
+    name, channels = f"conv{layer}", config.conv_dim[layer - 1]
+    weight = tensors[f"{CONV}.{layer}.conv.weight"]
+    taps = np.ascontiguousarray(weight.transpose(2, 1, 0))
+    pairs = graph.node(f"{name}.pairs", "Reshape", value, graph.integers(0, -1, 2 * channels))
+    product = graph.node(
+        f"{name}.product",
+        "MatMul",
+        pairs,
+        graph.weight(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1)),
+    )
+    if config.conv_kernel[layer] == 3:
+        following = graph.node(
+            f"{name}.slice",
+            "Slice",
+            pairs,
+            graph.integers(1, 0),
+            graph.integers(2**31 - 1, channels),
+            graph.integers(1, 2),
+        )
+        following = graph.node(f"{name}.next", "Pad", following, graph.integers(0, 0, 0, 0, 1, 0))
+        third = graph.node(f"{name}.third", "MatMul", following, graph.weight(f"{CONV}.{layer}.third", taps[2]))
+        product = graph.node(f"{name}.sum", "Add", product, third)
+    if config.conv_bias:
+        bias = graph.weight(f"{CONV}.{layer}.bias", tensors[f"{CONV}.{layer}.conv.bias"])
+        product = graph.node(f"{name}.biased", "Add", product, bias)
+    return product
+
+
+def _activate(
+    graph: GraphBuilder,
+    config: MertConfig,
+    tensors: Mapping[str, NDArray[np.float32]],
+    layer: int,
+    value: str,
+) -> str:
+    if config.feat_extract_norm == "layer":
+        norm = f"{CONV}.{layer}.layer_norm"
+        value = graph.layer_norm(
+            f"conv{layer}.norm", value, tensors[f"{norm}.weight"], tensors[f"{norm}.bias"], CONV_NORM_EPS
+        )
+    return graph.node(f"conv{layer}", "Gelu", value)

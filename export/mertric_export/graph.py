@@ -1,0 +1,139 @@
+"""A small builder of ONNX graphs whose weights stand in one file that several graphs share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+OPSET = 20
+IR_VERSION = 10
+MICROSOFT = "com.microsoft"
+_ALIGNMENT = 65536
+"""Bytes. What a memory map's offset must be a multiple of on Windows, and a multiple of a page elsewhere."""
+_LARGE = 65536
+"""Bytes. Tensors from this size on start at a multiple of `_ALIGNMENT`, so that they can be mapped."""
+
+
+class WeightFile:
+    """Weights as ONNX external data, appended to one file; a name is written once and can be used by any graph.
+
+    Parameters
+    ----------
+    path
+        The file to create. Graphs that refer to it must stand in the same directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("wb")
+        self._tensors: dict[str, TensorProto] = {}
+
+    def __enter__(self) -> WeightFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, name: str, array: NDArray[np.float32]) -> TensorProto:
+        """Write an array, unless `name` is there already, and return the tensor that refers to it."""
+        if name not in self._tensors:
+            data = np.ascontiguousarray(array)
+            alignment = _ALIGNMENT if data.nbytes >= _LARGE else 64
+            self._file.seek(-self._file.tell() % alignment, 1)
+            offset = self._file.tell()
+            self._file.write(data.data)
+            self._tensors[name] = _external(name, data, self._path.name, offset)
+        return self._tensors[name]
+
+
+class GraphBuilder:
+    """Collects nodes, weights, inputs and outputs, and makes a model of them.
+
+    Parameters
+    ----------
+    name
+        The graph's name.
+    weights
+        Where `weight` puts its arrays.
+    """
+
+    def __init__(self, name: str, weights: WeightFile) -> None:
+        self._name = name
+        self._weights = weights
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, TensorProto] = {}
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, name: str, dims: tuple[str | int, ...], kind: int = TensorProto.FLOAT) -> str:
+        """Declare an input of the graph."""
+        self._inputs.append(helper.make_tensor_value_info(name, kind, dims))
+        return name
+
+    def output(self, value: str, name: str, dims: tuple[str | int, ...]) -> None:
+        """Declare `value` an output of the graph, under `name`."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"{name}/Identity"))
+        self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
+
+    def weight(self, name: str, array: NDArray[np.float32]) -> str:
+        """Refer to a weight, which is written to the weights file at its first use."""
+        self._initializers[name] = self._weights.add(name, array)
+        return name
+
+    def integers(self, *values: int) -> str:
+        """Refer to a constant vector of int64, kept inside the graph."""
+        name = "int64_" + "_".join(map(str, values)).replace("-", "m")
+        self._initializers[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        return name
+
+    def node(self, name: str, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node with one output, which is named like the node, and return that name."""
+        self._nodes.append(helper.make_node(op, list(inputs), [name], name=f"{name}/{op}", domain=domain, **attributes))
+        return name
+
+    def linear(self, name: str, value: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
+        """Add `value` @ weight.T + bias, for a weight [out, in] as PyTorch stores it."""
+        product = self.node(f"{name}.product", "MatMul", value, self.weight(f"{name}.weight", weight.T))
+        return self.node(name, "Add", product, self.weight(f"{name}.bias", bias))
+
+    def layer_norm(
+        self, name: str, value: str, weight: NDArray[np.float32], bias: NDArray[np.float32], epsilon: float
+    ) -> str:
+        """Add a LayerNorm over the last axis."""
+        scale, offset = self.weight(f"{name}.weight", weight), self.weight(f"{name}.bias", bias)
+        return self.node(name, "LayerNormalization", value, scale, offset, axis=-1, epsilon=epsilon)
+
+    def model(self) -> onnx.ModelProto:
+        """Make the model of what was collected."""
+        graph = helper.make_graph(
+            self._nodes, self._name, self._inputs, self._outputs, list(self._initializers.values())
+        )
+        domains = {node.domain for node in self._nodes} - {""}
+        opsets = [
+            helper.make_opsetid("", OPSET),
+            *(helper.make_opsetid(domain, 1) for domain in sorted(domains)),
+        ]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mertric")
+
+
+def _external(name: str, array: NDArray[np.float32], location: str, offset: int) -> TensorProto:
+    tensor = TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", location), ("offset", offset), ("length", array.nbytes)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor

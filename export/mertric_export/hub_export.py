@@ -1,0 +1,68 @@
+"""From a hub id to a bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mertric.bundle import MANIFEST, read_bundle
+from mertric.errors import CheckpointError
+from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.hub import Fetched, fetch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mertric.bundle import Bundle
+
+
+def export_model(
+    model: str,
+    output: Path,
+    *,
+    revision: str | None = None,
+    force: bool = False,
+    notify: Callable[[str], None] | None = None,
+) -> Bundle:
+    """Fetch a checkpoint by its hub id and convert it.
+
+    A bundle that stands at `output` from an earlier export of the same model and revision says which SHA-256
+    the weights must have.
+
+    Parameters
+    ----------
+    model
+        Hub id.
+    output, force, notify
+        See `export_checkpoint`.
+    revision
+        Hub revision; by default the pinned one, see `fetch`.
+
+    Raises
+    ------
+    CheckpointError, ConfigurationError, DependencyError, ExportError
+        See `fetch` and `export_checkpoint`.
+    """
+    fetched = fetch(model, revision=revision, notify=notify)
+    _compare_with_earlier(fetched, output)
+    return export_checkpoint(
+        fetched.directory,
+        output,
+        provenance=Provenance(model=model, revision=fetched.revision, license=fetched.license),
+        weights=fetched.weights,
+        force=force,
+        notify=notify or (lambda _: None),
+    )
+
+
+def _compare_with_earlier(fetched: Fetched, output: Path) -> None:
+    if not (output / MANIFEST).is_file():
+        return
+    bundle = read_bundle(output)
+    same = bundle.model == fetched.model_id and bundle.revision == fetched.revision
+    if same and bundle.weights_sha256 != fetched.sha256:
+        raise CheckpointError(
+            f"the weights of {fetched.model_id} at {fetched.revision} have SHA-256 {fetched.sha256}; when {output} "
+            f"was exported they had {bundle.weights_sha256}. Find out why before you use them; to accept them, "
+            f"delete {output}."
+        )

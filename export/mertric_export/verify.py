@@ -1,0 +1,68 @@
+"""Holds a bundle against an independent forward pass of its checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mertric.encoder import Encoder
+from mertric.errors import ExportError
+from mertric_export.reference import hidden_states
+from mertric_export.transformer import VARIANTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mertric_export.checkpoint import Checkpoint
+
+TOLERANCE = 1e-4
+"""Largest difference of a hidden state from float64, in units of that state's root mean square."""
+SECONDS = 0.4
+
+
+def verify(checkpoint: Checkpoint, bundle: Path) -> dict[str, Any]:
+    """Compare every hidden state of every graph of a bundle with `reference.hidden_states`, in float64.
+
+    Returns
+    -------
+    dict
+        ``seconds`` of the clip and, per graph, the largest difference over all states, in units of each state's
+        root mean square: what the manifest keeps as ``parity``.
+
+    Raises
+    ------
+    ExportError
+        A difference is above `TOLERANCE`.
+    """
+    samples = check_clip(checkpoint.config.sample_rate)
+    expected = hidden_states(checkpoint, samples)
+    figures = {}
+    for variant in VARIANTS:
+        got = Encoder(bundle, provider="cpu", variant=variant).embed_samples(samples, layers="all").hidden
+        differences = [
+            float(np.abs(state - exact).max() / np.sqrt(np.square(exact).mean()))
+            for state, exact in zip(got, expected, strict=True)
+        ]
+        worst = int(np.argmax(differences))
+        if not differences[worst] <= TOLERANCE:
+            raise ExportError(
+                f"the exported {variant} graph differs from its checkpoint: hidden state {worst} by "
+                f"{differences[worst]:.1e} of its root mean square, expected at most {TOLERANCE:.0e}. "
+                "Nothing was written. Check that the checkpoint is a MERT model, and report it if it is."
+            )
+        figures[variant] = differences[worst]
+    return {"reference": "NumPy float64", "seconds": SECONDS, "max_error_over_rms": figures}
+
+
+def check_clip(sample_rate: int) -> NDArray[np.float32]:
+    """A short clip with tones, an onset and noise: float32 [samples]."""
+    time = np.arange(round(SECONDS * sample_rate)) / sample_rate
+    pitches = np.array([[220], [554], [1318], [3520]])
+    tones = (np.sin(2 * np.pi * pitches * time + pitches) / [[1], [2], [3], [4]]).sum(axis=0)
+    onset = np.exp(-8 * np.maximum(time - 0.1, 0)) * (time > 0.1)
+    noise = np.random.Generator(np.random.PCG64(0)).standard_normal(time.size)
+    clip: NDArray[np.float32] = (0.2 * tones * onset + 0.01 * noise).astype(np.float32)
+    return clip
