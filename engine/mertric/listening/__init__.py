@@ -1,0 +1,1 @@
+"""Metrics against listeners: ratings files, correlation, its uncertainty, and the agreement among raters."""

@@ -1,0 +1,173 @@
+"""CSV and JSON files as rows of named cells, with the place of each row for messages."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mertric.errors import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Cell = str | float | None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing in a file that was not taken as it stands.
+
+    Attributes
+    ----------
+    place
+        Where: the file's name, with ``line 7`` of a CSV or ``row 7`` of a JSON array.
+    message
+        What was found there and what was done about it.
+    """
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    columns
+        Column names, in the file's order.
+    rows
+        One mapping of column to cell a row: text for CSV; text, number or None for JSON. Empty cells are
+        None.
+    places
+        Per row, its place in the file.
+    problems
+        Rows that could not be read, each skipped.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Mapping[str, Cell], ...]
+    places: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def read_table(path: Path | str) -> Table:
+    """Read a CSV file (comma, semicolon or tab) or a JSON array of objects.
+
+    Parameters
+    ----------
+    path
+        File name; ``.json`` is read as JSON, anything else as CSV with a header line, in UTF-8.
+
+    Raises
+    ------
+    TableError
+        If the file is absent, not UTF-8, not such a table, or empty. A CSV row whose number of fields differs
+        from the header's is skipped and stands in `Table.problems`.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TableError(f"cannot read {path}: {error.strerror or error}; give an existing file") from error
+    except UnicodeDecodeError as error:
+        raise TableError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV or JSON"
+        ) from error
+    table = _from_json(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
+    if not table.rows:
+        found = "; ".join(map(str, table.problems)) or "a header and nothing below it"
+        raise TableError(f"{path} has no rows ({found}); expected at least one row of scores or ratings")
+    return table
+
+
+def number(cell: Cell) -> float | None:
+    """Value of a cell: None if it is empty or NaN; infinities are kept.
+
+    Raises
+    ------
+    ValueError
+        If the cell holds something other than a number.
+    """
+    if cell is None:
+        return None
+    value = float(cell)
+    return None if math.isnan(value) else value
+
+
+def text(row: Mapping[str, Cell], columns: Sequence[str]) -> str | None:
+    """First non-empty cell among the named columns, as text."""
+    for column in columns:
+        cell = row.get(column)
+        if cell is not None:
+            return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+    return None
+
+
+def _from_csv(path: Path, content: str) -> Table:
+    header_line = content.split("\n", 1)[0]
+    delimiter = max(",;\t", key=header_line.count)
+    reader = csv.reader(content.splitlines(keepends=True), delimiter=delimiter)
+    columns = tuple(name.strip() for name in next(reader, []))
+    if not any(columns):
+        raise TableError(f"{path} is empty; expected a CSV file with a header line")
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise TableError(
+            f"{path} names columns twice: {', '.join(map(repr, repeated))}; rename or remove one"
+        )
+    rows: list[Mapping[str, Cell]] = []
+    places: list[str] = []
+    problems: list[Problem] = []
+    line = reader.line_num + 1
+    for fields in reader:
+        place, line = f"{path.name}, line {line}", reader.line_num + 1
+        if not fields:
+            continue
+        if len(fields) != len(columns):
+            problems.append(Problem(place, f"{len(fields)} fields, expected {len(columns)}; row skipped"))
+            continue
+        rows.append({name: field.strip() or None for name, field in zip(columns, fields, strict=True)})
+        places.append(place)
+    return Table(path, columns, tuple(rows), tuple(places), tuple(problems))
+
+
+def _from_json(path: Path, content: str) -> Table:
+    try:
+        payload = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise TableError(
+            f"{path} is not JSON (line {error.lineno}: {error.msg}); expected an array of rows"
+        ) from error
+    if not isinstance(payload, list):
+        raise TableError(f"{path} holds a JSON {type(payload).__name__}; expected an array of row objects")
+    rows: list[Mapping[str, Cell]] = []
+    places: list[str] = []
+    problems: list[Problem] = []
+    columns: dict[str, None] = {}
+    for index, item in enumerate(payload, start=1):
+        place = f"{path.name}, row {index}"
+        if not isinstance(item, dict):
+            problems.append(Problem(place, f"a {type(item).__name__}, expected an object; row skipped"))
+            continue
+        columns.update(dict.fromkeys(item))
+        rows.append({name: _json_cell(value) for name, value in item.items()})
+        places.append(place)
+    return Table(path, tuple(columns), tuple(rows), tuple(places), tuple(problems))
+
+
+def _json_cell(value: object) -> Cell:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    return None if value is None or value == "" else str(value)

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mertric.cli.correlate import command
+from mertric.errors import DependencyError, InputError, TableError
+from mertric.listening.plots import rank_fit
+
+PUBLISHED = {
+    ("emb_mse_mert_df", "spearman"): (-0.762, -0.713, -0.671),
+    ("fad_song2song_mert_df", "spearman"): (-0.622, -0.645, -0.602),
+    ("sdr", "spearman"): (0.672, 0.176, 0.233),
+    ("emb_mse_mert_df", "pearson"): (-0.751, -0.773, -0.701),
+}
+
+
+def run(*arguments):
+    result = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def layered(write, tracks=12, layers=4):
+    """Three models whose layer 2 follows ratings best; an unrated, a silent and an infinite estimate."""
+    generator = np.random.default_rng(0)
+    scores, ratings = [], ["model,track,stem,rater,rating"]
+    for track in range(tracks):
+        for model in range(3):
+            quality = model + generator.normal()
+            identity = {"model": f"m{model}", "track": f"t{track}", "stem": ("vocals", "bass")[track % 2]}
+            silent = (track, model) == (5, 2)
+            for layer in range(layers):
+                noise = (0.2 + abs(layer - 2)) * generator.normal()
+                scores.append(
+                    {
+                        "reference": f"ref/t{track}/x.wav",
+                        "estimate": f"out/m{model}/t{track}/x.wav",
+                        **identity,
+                        "layer": layer,
+                        "frames": 374,
+                        "status": "silent estimate" if silent else "ok",
+                        "mert_mse": None if silent else -quality + noise,
+                        "sdr": "inf" if (track, model) == (0, 0) else quality,
+                    }
+                )
+            if (track, model) != (3, 1):
+                ratings += [
+                    ",".join([*identity.values(), f"p{k}", f"{50 + 10 * quality + generator.normal():.3f}"])
+                    for k in range(4)
+                ]
+    ratings += ["m0,unheard,vocals,p0,50", "m0,t0,vocals,p0,loud"]
+    return write("scores.json", json.dumps(scores)), write("ratings.csv", "\n".join(ratings) + "\n")
+
+
+def test_published_correlations(gensvs, tmp_path):
+    metrics = "emb_mse_mert_df,fad_song2song_mert_df,sdr,isr"
+    out = tmp_path / "c.csv"
+    run(gensvs, gensvs, "--by", "model_type", "--bootstrap", 200, "--metrics", metrics, "--csv", out)
+    found = {(row["group"], row["level"], row["metric"]): row for row in rows_of(out)}
+    for (metric, coefficient), values in PUBLISHED.items():
+        for group, value in zip(("discriminative", "generative", "all"), values, strict=True):
+            row = found[group, "item", metric]
+            assert round(float(row[coefficient]), 3) == value
+            assert float(row[f"{coefficient}_low"]) < value < float(row[f"{coefficient}_high"])
+    assert {row["n"] for key, row in found.items() if key[:2] == ("all", "item")} == {"250"}
+    assert found["all", "system", "sdr"]["n"] == "5"
+
+
+def test_every_numeric_column_but_ratings_and_names_is_a_metric(gensvs, tmp_path):
+    out = tmp_path / "c.json"
+    run(gensvs, gensvs, "--level", "item", "--bootstrap", 0, "--json", out)
+    rows = json.loads(out.read_text())
+    metrics = [row["metric"] for row in rows if row["kind"] == "correlation"]
+    assert len(metrics) == 24
+    assert not {"DMOS", "rating_0"} & set(metrics)
+    (agreed,) = [row for row in rows if row["kind"] == "agreement"]
+    assert (agreed["raters"], agreed["ratings"]) == (30, 3000)
+    assert all(
+        abs(row["spearman"]) < agreed["ceiling_spearman"] < 1 for row in rows if row["kind"] == "correlation"
+    )
+
+
+def test_infinities_of_gensvs_leave_pearson_only(gensvs, tmp_path):
+    """The infinite isr of a perfectly suppressed distortion, put into the published table."""
+    rows = rows_of(gensvs)
+    for row in rows[:7]:
+        row["isr"] = "inf"
+    changed, out = tmp_path / "g.csv", tmp_path / "c.csv"
+    with changed.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    result = run(changed, changed, "--level", "item", "--bootstrap", 50, "--metrics", "isr,sdr", "--csv", out)
+    isr, sdr = rows_of(out)
+    assert (isr["n"], isr["n_pearson"], isr["infinite"]) == ("250", "243", "7")
+    assert (sdr["n_pearson"], sdr["infinite"]) == ("250", "0")
+    assert "infinite" in result.stdout
+
+
+def test_layers_groups_and_everything_left_out(write, tmp_path):
+    scores, ratings = layered(write)
+    out = tmp_path / "c.csv"
+    result = run(scores, ratings, "--by", "stem", "--bootstrap", 100, "--csv", out)
+    rows = [row for row in rows_of(out) if row["level"] == "item" and row["group"] == "all"]
+    strength = {row["layer"]: abs(float(row["spearman"])) for row in rows if row["metric"] == "mert_mse"}
+    assert max(strength, key=strength.get) == "2"
+    assert list(strength) == ["0", "1", "2", "3"]
+    assert "mert_mse, all: layer 2 follows listeners best" in result.stdout
+    (sdr,) = [row for row in rows if row["metric"] == "sdr"]
+    assert (sdr["layer"], sdr["n"], sdr["infinite"], sdr["n_pearson"]) == ("", "35", "1", "34")
+    assert {row["missing"] for row in rows if row["metric"] == "mert_mse"} == {"1"}
+    assert {row["group"] for row in rows_of(out)} == {"bass", "vocals", "all"}
+    assert "1 scores without a rating, left out: out/m1/t3/x.wav" in result.stderr
+    assert "1 ratings without a score, left out: m0/unheard/vocals" in result.stderr
+    assert "ratings.csv, line 143: rating 'loud' is not a number; row skipped" in result.stderr
+    assert "4 rows with status 'silent estimate'" in result.stdout
+
+
+def test_comparison_level_and_latex(write, tmp_path):
+    scores, ratings = layered(write)
+    tex, out = tmp_path / "t.tex", tmp_path / "c.json"
+    options = (
+        "--level",
+        "system",
+        "--metrics",
+        "sdr,mert_mse@2",
+        "--bootstrap",
+        100,
+        "--latex",
+        tex,
+        "--json",
+        out,
+    )
+    result = run(scores, ratings, *options, "--compare", "mert_mse@2", "mert_mse@0")
+    compared = [row for row in json.loads(out.read_text()) if row["kind"] == "comparison"]
+    assert [row["coefficient"] for row in compared] == ["spearman", "pearson", "kendall"]
+    assert compared[0]["difference"] > 0
+    assert compared[0]["steiger_p"] < 0.01
+    assert "steiger_z" in result.stdout
+    assert "item level" not in result.stdout
+    text = tex.read_text()
+    for piece in (
+        r"\toprule",
+        r"\midrule",
+        r"\bottomrule",
+        r"\cmidrule(lr){2-4}",
+        r"mert\_mse@2 & ",
+        "over model means",
+    ):
+        assert piece in text
+    assert text.count(r"\begin{table}") == 1
+
+
+def test_same_seed_same_intervals(write, tmp_path):
+    scores, ratings = layered(write)
+    outs = [tmp_path / f"{name}.csv" for name in "abc"]
+    for out, seed in zip(outs, (1, 1, 2), strict=True):
+        run(scores, ratings, "--bootstrap", 50, "--seed", seed, "--csv", out)
+    a, b, c = (out.read_text() for out in outs)
+    assert a == b != c
+
+
+def test_plots(write, tmp_path):
+    pytest.importorskip("matplotlib")
+    scores, ratings = layered(write)
+    run(scores, ratings, "--by", "stem", "--bootstrap", 50, "--plots", tmp_path / "plots")
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert names == {"layers.png", "bars_item.png", "bars_system.png", "scatter_sdr.png"} | {
+        f"scatter_mert_mse@{layer}.png" for layer in range(4)
+    }
+
+
+def test_plots_without_matplotlib(write, tmp_path, monkeypatch):
+    scores, ratings = layered(write)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(DependencyError, match=r'pip install "mertric\[plots\]"'):
+        run(scores, ratings, "--plots", tmp_path / "plots")
+
+
+def test_rank_fit_goes_through_monotone_data():
+    x = np.array([4.0, 1.0, 3.0, 2.0])
+    np.testing.assert_allclose(rank_fit(x, np.exp(-x)), (np.sort(x), np.exp(-np.sort(x))))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--metrics", "pesq"], InputError, "unknown metric 'pesq'"),
+        (
+            ["--compare", "mert_mse", "sdr"],
+            InputError,
+            "mert_mse stands for 4 layers; name one, such as mert_mse@3",
+        ),
+        (["--by", "model_type"], TableError, "neither scores nor ratings have a model_type column"),
+    ],
+)
+def test_refusals(write, options, error, message):
+    scores, ratings = layered(write)
+    with pytest.raises(error, match=message):
+        run(scores, ratings, *options)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mertric.errors import InputError, TableError
+from mertric.listening.matching import match
+from mertric.listening.ratings import Item, read_ratings
+from mertric.listening.scores import Metric, identify, read_scores
+
+LONG = "model,track,stem,rating\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"estimate": "out/sgmsvs/separated_vocals_mixture_fileid_12.wav"}, ("sgmsvs", "fileid_12", "")),
+        ({"estimate": "out/IRM1/A - B/vocals.wav"}, ("IRM1", "A - B", "vocals")),
+        ({"estimate": "C:\\out\\IRM1\\A - B\\bass.wav"}, ("IRM1", "A - B", "bass")),
+        ({"estimate": "out/m/song.wav"}, ("m", "song", "")),
+        ({"estimate": "out/m/x.wav", "model": "n", "track": "t", "stem": "s"}, ("n", "t", "s")),
+        ({"model_name": "n", "file_id": "fileid_3"}, ("n", "fileid_3", "")),
+    ],
+)
+def test_identify(row, expected):
+    item = identify(row)
+    assert (item.model, item.track, item.stem) == expected
+
+
+def test_metrics_are_the_numeric_columns_that_name_nothing(write):
+    text = "file_id,model_name,layer,frames,status,rating_0,DMOS,comment,sdr,isr\n"
+    text += "fileid_1,m,12,374,ok,3,3,fine,1.5,inf\n"
+    scores = read_scores(write("s.csv", text))
+    assert scores.metrics == ("sdr", "isr")
+    assert scores.items[0].values == {("sdr", 12): 1.5, ("isr", 12): float("inf")}
+
+
+def test_malformed_scores_and_failed_rows_are_reported(write):
+    text = "estimate,layer,status,sdr\na/x.wav,,ok,1\na/y.wav,,ok,n/a\na/z.wav,,silent reference,\n"
+    text += "a/w.wav,deep,ok,1\na/v.wav,,ok,2\n"
+    scores = read_scores(write("s.csv", text))
+    assert list(map(str, scores.problems)) == [
+        "s.csv, line 3: sdr is 'n/a', not a number; counted as missing",
+        "s.csv, line 5: layer 'deep' is not a whole number; row skipped",
+    ]
+    assert scores.notes == ("1 rows with status 'silent reference'",)
+
+
+def test_scores_without_metrics_and_with_two_scores(write):
+    with pytest.raises(TableError, match="has no metric: found the columns id, layer"):
+        read_scores(write("s.csv", "id,layer\nx,1\n"))
+    with pytest.raises(TableError, match=r"s.csv, line 3: a/x.wav has a second sdr on layer 2"):
+        read_scores(write("s.csv", "estimate,layer,sdr\na/x.wav,2,1\na/x.wav,2,3\n"))
+
+
+def test_join_by_file_id_lists_what_is_left_over(write):
+    rows = [
+        {"estimate": f"out/m/separated_vocals_mixture_fileid_{n}.wav", "layer": 12, "mert_mse": n / 10}
+        for n in (1, 2, 3)
+    ]
+    scores = read_scores(write("s.json", json.dumps(rows)))
+    ratings = read_ratings(
+        write(
+            "g.csv",
+            "file_id,model_name,model_type,DMOS\nfileid_2,M,generative,4\nfileid_1,m,generative,5\nfileid_9,m,generative,1\n",
+        )
+    )
+    joined = match(scores, ratings)
+    assert joined.items[0] == Item(model="M", track="fileid_2", stem="vocals", model_type="generative")
+    np.testing.assert_array_equal(joined.ratings, [4, 5])
+    np.testing.assert_array_equal(joined.metrics[Metric("mert_mse")], [0.2, 0.1])
+    assert joined.unmatched_scores == ("out/m/separated_vocals_mixture_fileid_3.wav",)
+    assert joined.unmatched_ratings == ("m/fileid_9/vocals",)
+
+
+def test_join_by_model_track_stem_ignores_case_and_unicode_form(write):
+    scores = read_scores(
+        write("s.csv", "estimate,sdr\nout/M/Bjo\u0308rk/vocals.wav,1\nout/M/Bjo\u0308rk/bass.wav,2\n")
+    )
+    ratings = read_ratings(write("r.csv", LONG + "m,Björk,Bass,30\nm,Björk,Vocals,70\n"))
+    joined = match(scores, ratings)
+    np.testing.assert_array_equal(joined.ratings, [30, 70])
+    np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [2, 1])
+
+
+def test_join_by_id_takes_the_path_ending(write):
+    scores = read_scores(write("s.csv", "estimate,sdr\nout/a/x.wav,1\nout/b/x.wav,2\nout/b/y.wav,3\n"))
+    joined = match(scores, read_ratings(write("r.csv", "id,rating\nb/x.wav,5\n./a/x,4\ny,3\n")))
+    np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [2, 1, 3])
+    assert (joined.unmatched_scores, joined.unmatched_ratings) == ((), ())
+    with pytest.raises(
+        TableError, match=r"the rating of x.wav fits 2 estimates \(out/a/x.wav, out/b/x.wav\)"
+    ):
+        match(scores, read_ratings(write("r.csv", "id,rating\nx.wav,5\n")))
+
+
+def test_stems_that_ratings_leave_out_are_ambiguous(write):
+    scores = read_scores(write("s.csv", "estimate,sdr\no/m/t/vocals.wav,1\no/m/t/bass.wav,2\n"))
+    with pytest.raises(TableError, match="the rating of m/t fits 2 estimates"):
+        match(scores, read_ratings(write("r.csv", "model,track,rating\nm,t,5\n")))
+
+
+def test_nothing_in_common(write):
+    scores = read_scores(write("s.csv", "estimate,sdr\no/m/t.wav,1\n"))
+    with pytest.raises(TableError, match=r"scores are named o/m/t.wav; ratings m/u; give both"):
+        match(scores, read_ratings(write("r.csv", "model,track,rating\nm,u,5\n")))
+    with pytest.raises(TableError, match="matches a rating"):
+        match(scores, read_ratings(write("r.csv", "id,rating\nother,5\n")))
+
+
+def test_layers_are_metrics_of_their_own_only_where_values_differ(write):
+    rows = [
+        {
+            "estimate": f"o/m/t{t}.wav",
+            "layer": layer,
+            "mert_mse": t + layer / 10,
+            "sdr": t if layer == 0 else None,
+            "si_sdr": t,
+        }
+        for t in (1, 2)
+        for layer in (0, 1)
+    ]
+    ratings = read_ratings(write("r.csv", "model,track,rating\nm,t1,5\nm,t2,3\n"))
+    joined = match(read_scores(write("s.json", json.dumps(rows))), ratings)
+    assert list(map(str, joined.metrics)) == ["mert_mse@0", "mert_mse@1", "sdr", "si_sdr"]
+    np.testing.assert_array_equal(joined.metrics[Metric("mert_mse", 1)], [1.1, 2.1])
+    np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [1, 2])
+    assert list(map(str, joined.select(["sdr", "mert_mse"]).metrics)) == ["sdr", "mert_mse@0", "mert_mse@1"]
+    assert list(map(str, joined.select(["mert_mse@1"]).metrics)) == ["mert_mse@1"]
+    with pytest.raises(InputError, match="unknown metric 'pesq'; this table has mert_mse@0"):
+        joined.select(["pesq"])
+
+
+def test_one_file_may_hold_single_ratings_and_scores(write):
+    path = write("both.csv", "id,rater,rating,sdr\nx,p,1,5.5\nx,q,2,5.5\ny,p,3,6.5\n")
+    joined = match(read_scores(path), read_ratings(path))
+    np.testing.assert_array_equal(joined.ratings, [1.5, 3])
+    np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [5.5, 6.5])

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from mertric.errors import TableError
+from mertric.listening.tables import number, read_table
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv_with_any_delimiter_and_byte_order_mark(write, delimiter):
+    table = read_table(write("a.csv", "\ufeff" + "id,sdr\nx,1.5\ny,\n".replace(",", delimiter)))
+    assert table.columns == ("id", "sdr")
+    assert [dict(row) for row in table.rows] == [{"id": "x", "sdr": "1.5"}, {"id": "y", "sdr": None}]
+    assert table.places == ("a.csv, line 2", "a.csv, line 3")
+
+
+def test_rows_of_wrong_length_are_reported_by_line_and_skipped(write):
+    table = read_table(write("a.csv", 'id,note\nx,"two\nlines"\ny,1,2\n\nz,ok\n'))
+    assert [row["id"] for row in table.rows] == ["x", "z"]
+    assert table.places == ("a.csv, line 2", "a.csv, line 6")
+    assert list(map(str, table.problems)) == ["a.csv, line 4: 3 fields, expected 2; row skipped"]
+
+
+def test_json_rows_keep_numbers_and_report_what_is_no_object(write):
+    table = read_table(
+        write("a.json", '[{"id": "x", "sdr": 1, "mse": "-inf"}, 7, {"sdr": null, "flag": true}]')
+    )
+    assert table.columns == ("id", "sdr", "mse", "flag")
+    assert table.rows[0] == {"id": "x", "sdr": 1.0, "mse": "-inf"}
+    assert table.rows[1] == {"sdr": None, "flag": "True"}
+    assert str(table.problems[0]) == "a.json, row 2: a int, expected an object; row skipped"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.csv", "id,sdr\n", "has no rows"),
+        ("a.csv", "id,id\nx,y\n", "names columns twice: 'id'"),
+        ("a.json", "{", "is not JSON \\(line 1"),
+        ("a.json", "{}", "JSON dict; expected an array"),
+        ("a.json", "[]", "has no rows"),
+    ],
+)
+def test_what_is_no_table_is_refused(write, name, text, message):
+    with pytest.raises(TableError, match=message):
+        read_table(write(name, text))
+
+
+def test_absent_and_undecodable_files(tmp_path):
+    with pytest.raises(TableError, match="No such file"):
+        read_table(tmp_path / "absent.csv")
+    path = tmp_path / "latin.csv"
+    path.write_bytes("id,sdr\nü,1\n".encode("latin-1"))
+    with pytest.raises(TableError, match=r"not UTF-8 text \(byte 7\)"):
+        read_table(path)
+
+
+def test_number():
+    assert number("-inf") == float("-inf")
+    assert number(None) is None
+    assert number("nan") is None
+    with pytest.raises(ValueError, match="could not convert"):
+        number("n/a")
