@@ -1,0 +1,52 @@
+"""Markdown tables from the JSON that benchmarks write: `python benchmarks/tables.py FILE.json...`.
+
+A benchmark writes `{"title", "environment", "tables": [{"title", "columns", "rows"}]}`. Columns are
+`{"key", "title", "format"}`, where `format` is a Python format specification ("" for text), or "ms" or "s"
+for seconds; rows are objects whose missing or null values show as a dash.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def markdown(benchmark: Mapping[str, Any]) -> str:
+    """All tables of one benchmark, below a line that says where it ran."""
+    where = benchmark["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    head = f"### {benchmark['title']}\n\n{where['cpu']}, {where['cores']} cores; Python {where['python']}, {versions}."
+    return "\n\n".join([head, *(table(t) for t in benchmark["tables"])]) + "\n"
+
+
+def table(spec: Mapping[str, Any]) -> str:
+    """One table with its title."""
+    columns: Sequence[Mapping[str, str]] = spec["columns"]
+    lines = [_line([column["title"] for column in columns])]
+    lines.append(_line(["---" if column["format"] == "" else "---:" for column in columns]))
+    lines += [_line([_cell(row.get(column["key"]), column["format"]) for column in columns]) for row in spec["rows"]]
+    return f"{spec['title']}\n\n" + "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(value: Any, form: str) -> str:
+    if value is None:
+        return "–"
+    if form == "ms":
+        return f"{1e3 * value:.3g} ms" if value < 1.0 else f"{value:.2f} s"
+    if form == "s":
+        return f"{value:.3g} s"
+    return format(value, form)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(markdown(json.loads(Path(name).read_text())))

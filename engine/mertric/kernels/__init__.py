@@ -1,0 +1,1 @@
+"""Numba kernels. Compilation settings stand in `jit` alone."""

@@ -1,0 +1,125 @@
+"""What a Fréchet distance needs of one embedding, computed once however many it is held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import lapack
+
+from mertric.kernels.moments import centre, frame_mean
+from mertric.metrics.validation import embedding, require_finite
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from mertric.metrics.validation import Frames
+
+BLOCK = 4096
+"""Frames centred at a time where they outnumber dimensions: bounds memory for hours of audio."""
+LEAST_RCOND = 1e-10
+"""Reciprocal condition of a scatter matrix below which its Cholesky factor is too inaccurate."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedEmbedding:
+    """Mean, trace and a root of the covariance of one embedding.
+
+    Attributes
+    ----------
+    mean : float64 [2, dim]
+        The mean over frames is the sum of both rows; the second is a correction of the first's rounding.
+    root : float64 [min(frames, dim), dim]
+        rootᵀ root is proportional to the covariance: the centred frames, or a triangular factor.
+    squares : float
+        Sum of squares of the root.
+    trace : float
+        Trace of the unbiased covariance.
+    """
+
+    mean: NDArray[np.float64]
+    root: NDArray[np.float64]
+    squares: float
+    trace: float
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return int(self.root.shape[1])
+
+
+def prepare(x: ArrayLike, *, name: str = "x") -> PreparedEmbedding:
+    """Centre an embedding and, where frames outnumber dimensions, reduce it to a dim x dim root.
+
+    Parameters
+    ----------
+    x : array [frames, dim]
+        float16, float32 or float64, any strides; at least two frames.
+    name
+        What to call it in errors.
+
+    Raises
+    ------
+    InputError
+        Not two axes, not real, no frames, one frame (its covariance is undefined), NaN or infinity.
+
+    Notes
+    -----
+    The root of a long clip is the Cholesky factor of its scatter matrix, or, where that is singular or its
+    condition exceeds 1e10, the triangular factor of a QR decomposition, which does not square the condition.
+    """
+    frames = embedding(x, name, least=2)
+    count, dim = frames.shape
+    mean = np.empty((2, dim))
+    frame_mean(frames, mean)
+    if count <= dim:
+        root = np.empty((count, dim))
+        centre(frames, mean, root)
+        squares = float(np.vdot(root, root))
+    else:
+        root, squares = _reduced(frames, mean)
+    if not np.isfinite(squares):
+        require_finite(frames, name)
+    return PreparedEmbedding(mean, root, squares, squares / (count - 1))
+
+
+def _reduced(x: Frames, mean: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """A dim x dim root of the scatter matrix, and its sum of squares."""
+    dim = x.shape[1]
+    scatter = np.zeros((dim, dim))
+    squares = 0.0
+    buffer = np.empty((min(BLOCK, len(x)), dim))
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        centre(block, mean, buffer[: len(block)])
+        squares += float(np.vdot(buffer[: len(block)], buffer[: len(block)]))
+        if not np.isfinite(squares):
+            return scatter, squares
+        scatter += buffer[: len(block)].T @ buffer[: len(block)]
+    root = _cholesky(scatter)
+    return (_triangular(x, mean) if root is None else root), squares
+
+
+def _cholesky(scatter: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The upper factor, or None where the matrix is too near to singular."""
+    try:
+        lower = np.asarray(np.linalg.cholesky(scatter), np.float64)
+    except np.linalg.LinAlgError:
+        return None
+    norm = np.abs(scatter).sum(axis=0).max()
+    rcond, _ = lapack.dpocon(lower.T, norm)
+    return lower.T if rcond > LEAST_RCOND else None
+
+
+def _triangular(x: Frames, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The triangular factor of the centred frames, a block at a time."""
+    dim = x.shape[1]
+    root = np.empty((0, dim))
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK]
+        stacked = np.empty((len(root) + len(block), dim))
+        stacked[: len(root)] = root
+        centre(block, mean, stacked[len(root) :])
+        root = np.asarray(np.linalg.qr(stacked, mode="r"), np.float64)
+    return root

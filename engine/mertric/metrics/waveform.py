@@ -1,0 +1,192 @@
+"""What every waveform metric shares: the checks of its arrays, decibels, silence; and the plainest metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mertric.errors import InputError
+
+Float: TypeAlias = npt.NDArray[np.floating]
+Float64: TypeAlias = npt.NDArray[np.float64]
+
+BLOCK = 32768
+RESOLUTION = 1e-20
+"""Energies this far (200 dB) below what they are compared with are rounding, and count as nothing."""
+
+
+class UndefinedMetricError(InputError):
+    """The arrays are well formed, but the metric's definition gives them no value.
+
+    Attributes
+    ----------
+    reason : str
+        Why, in words fit for a table of scores.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def decibels(signal: npt.ArrayLike, noise: npt.ArrayLike) -> Float64:
+    """``10 log10(signal / noise)`` of two energies, elementwise.
+
+    Parameters
+    ----------
+    signal, noise : array_like
+        Energies, non-negative, of any one shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        float64, dB. `inf` where `noise` is nothing, that is, 200 dB or more below `signal`;
+        `-inf` where `signal` alone is zero. Never NaN.
+    """
+    top, bottom = np.asarray(signal, np.float64), np.asarray(noise, np.float64)
+    nothing = bottom <= RESOLUTION * top
+    with np.errstate(divide="ignore"):
+        ratio = 10 * np.log10(top / np.where(nothing, 1.0, bottom))
+    return np.where(nothing, np.inf, ratio)
+
+
+def blocks(signals: Sequence[Float]) -> Iterator[Float64]:
+    """Signals [samples] of one length, block by block: float64 [signals, samples of the block]."""
+    for start in range(0, len(signals[0]), BLOCK):
+        yield np.stack([signal[start : start + BLOCK] for signal in signals]).astype(np.float64)
+
+
+def check_waveform(waveform: npt.ArrayLike, name: str) -> Float:
+    """`waveform` as a float array [channels, samples], without a copy where it is one already.
+
+    Raises
+    ------
+    InputError
+        If it is not floating point, neither [samples] nor [channels, samples], empty or not finite.
+    """
+    array = np.asarray(waveform)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"the {name} has dtype {array.dtype}; expected floating point in [-1, 1]: convert it")
+    if array.ndim not in (1, 2) or array.size == 0:
+        raise InputError(f"the {name} has shape {array.shape}; expected [samples] or [channels, samples], not empty")
+    array = np.atleast_2d(array)
+    if not all(np.isfinite(channel).all() for channel in array):
+        raise InputError(f"the {name} holds NaN or infinite samples: repair or leave out the file it comes from")
+    return array
+
+
+def check_pair(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> tuple[Float, Float]:
+    """A reference and an estimate as float arrays of one shape [channels, samples].
+
+    Raises
+    ------
+    InputError
+        If either is no waveform (see `check_waveform`), or their shapes differ.
+    """
+    pair = check_waveform(reference, "reference"), check_waveform(estimate, "estimate")
+    if pair[0].shape != pair[1].shape:
+        raise InputError(
+            f"the reference has {_size(pair[0])} and the estimate {_size(pair[1])}; "
+            "expected the same: trim or mix down first"
+        )
+    return pair
+
+
+def check_track(waveforms: npt.ArrayLike | Sequence[npt.ArrayLike], name: str) -> list[Float]:
+    """The references or the estimates of a track as float arrays of one shape [channels, samples].
+
+    Parameters
+    ----------
+    waveforms : array_like or sequence of array_like
+        [sources, samples] or [sources, channels, samples], or one [samples] or [channels, samples] each.
+    name : str
+        What they are, in the singular, for messages.
+
+    Raises
+    ------
+    InputError
+        If there is none, one is no waveform (see `check_waveform`), or their shapes differ.
+    """
+    if not isinstance(waveforms, Sequence):
+        waveforms = np.asarray(waveforms)
+        if waveforms.ndim not in (2, 3):
+            raise InputError(
+                f"the {name}s have shape {waveforms.shape}; expected [sources, samples] or [sources, channels, samples]"
+            )
+    track = [check_waveform(waveform, f"{name} {index}") for index, waveform in enumerate(waveforms)]
+    if not track:
+        raise InputError(f"a track has at least one {name}; got none")
+    for index, waveform in enumerate(track):
+        if waveform.shape != track[0].shape:
+            raise InputError(
+                f"{name} {index} has {_size(waveform)} and {name} 0 has {_size(track[0])}; "
+                "expected the same: trim or mix down first"
+            )
+    return track
+
+
+def check_sources(sources: Sequence[int] | None, estimates: int, references: int) -> list[int]:
+    """Index of the own reference for each of `estimates` estimates; 0, 1, ... if `sources` is None.
+
+    Raises
+    ------
+    InputError
+        If there is not one index of a reference for each estimate.
+    """
+    owners = list(range(estimates)) if sources is None else list(sources)
+    if len(owners) != estimates or not all(0 <= owner < references for owner in owners):
+        raise InputError(
+            f"{estimates} estimate{'s' if estimates > 1 else ''} against {references} "
+            f"reference{'s' if references > 1 else ''} have the own references {owners}; expected an index "
+            f"from 0 to {references - 1} for each: pass `sources`"
+        )
+    return owners
+
+
+def check_sounding(waveform: Float, name: str) -> None:
+    """Stop at a waveform [channels, samples] with a channel that is zero throughout.
+
+    Raises
+    ------
+    UndefinedMetricError
+        Naming the silent channel, or the whole waveform.
+    """
+    silent = [index for index, channel in enumerate(waveform) if not channel.any()]
+    if len(silent) == len(waveform):
+        raise UndefinedMetricError(f"the {name} is silent")
+    if silent:
+        raise UndefinedMetricError(f"channel {silent[0]} of the {name} is silent")
+
+
+def waveform_mse(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
+    """Mean squared error of the samples, over channels and time.
+
+    Parameters
+    ----------
+    reference, estimate : array_like
+        Floating point [samples] or [channels, samples], full scale 1, of one shape.
+
+    Returns
+    -------
+    float
+        float64 mean of ``(estimate - reference)²``, 0 for a perfect estimate. Defined for silence too.
+
+    Raises
+    ------
+    InputError
+        If an array is no waveform, or the shapes differ.
+    """
+    first, second = check_pair(reference, estimate)
+    total = 0.0
+    for channels in zip(first, second, strict=True):
+        for a, b in blocks(channels):
+            total += float(np.sum((b - a) ** 2))
+    return total / first.size
+
+
+def _size(waveform: Float) -> str:
+    channels, samples = waveform.shape
+    return f"{channels} channel{'s' if channels > 1 else ''} of {samples} samples"

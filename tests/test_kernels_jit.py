@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mertric
+from mertric.kernels.jit import compile_report
+
+ENGINE = Path(mertric.__file__).resolve().parents[1]
+
+SCORE = """
+import numpy as np
+from mertric.kernels import bidiagonal, differences, gaussian, half, jit, moments, nuclear
+from mertric.kernels.differences import frame_squared_errors
+from mertric.metrics.embedding_mse import embedding_mse
+print(embedding_mse(np.eye(4, 3), np.ones((4, 3))))
+# The other kernels compile in the same way; they are left out of the report to save time.
+jit._examples = {"frame_squared_errors": jit._examples["frame_squared_errors"]}
+report = jit.compile_report()
+jit._examples.clear()
+print(report.cache_directory, report.compiled)
+"""
+
+
+def _run(program: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(ENGINE), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _output(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return output.strip()
+
+
+def test_report_names_every_kernel_and_its_cost() -> None:
+    report = compile_report()
+    names = {cost.name for cost in report.kernels}
+    assert {"bidiagonalise", "bidiagonal_nuclear_norm", "frame_mean", "centre", "widen_half"} <= names
+    assert report.seconds == sum(cost.seconds for cost in report.kernels)
+    assert all(cost.seconds >= 0.0 for cost in report.kernels)
+    assert report.compiled == sum(not cost.from_cache for cost in report.kernels)
+
+
+def test_nothing_is_compiled_at_import() -> None:
+    program = """
+import mertric.metrics.batch, mertric.metrics.fad_infinity, mertric.metrics.kernel_distance
+import mertric.metrics.embedding_mse, mertric.metrics.curves
+from mertric.kernels import bidiagonal, differences, gaussian, half, jit, moments, nuclear
+print(sum(len(dispatcher.signatures) for dispatcher, _ in jit._examples.values()))
+"""
+    assert _output(_run(program)) == "0"
+
+
+def test_several_processes_share_one_fresh_cache(tmp_path: Path) -> None:
+    processes = [_run(SCORE, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(3)]
+    assert {_output(process).splitlines()[0] for process in processes} == {"0.75"}
+    value, report = _output(_run(SCORE, NUMBA_CACHE_DIR=str(tmp_path))).splitlines()
+    assert value == "0.75"
+    assert report.startswith(str(tmp_path))
+    assert report.endswith(" 0")
+
+
+def test_kernels_work_where_nothing_can_be_written() -> None:
+    """Numba finds no cache directory: every locator it would try refuses."""
+    program = f"""
+from numba.core import caching
+for locator in caching.CacheImpl._locator_classes:
+    locator.from_function = classmethod(lambda cls, function, path: None)
+{SCORE}
+"""
+    assert _output(_run(program)).splitlines() == ["0.75", "None 1"]
