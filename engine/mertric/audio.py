@@ -13,6 +13,7 @@ from mertric.resample import resample
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from soundfile import SoundFile
 
     from mertric.protocol import Protocol
 
@@ -59,6 +60,10 @@ class Audio:
         """Duration in seconds."""
         return float(self.samples.shape[1] / self.sample_rate)
 
+    def cut(self, seconds: float) -> Audio:
+        """Return the first seconds of it."""
+        return Audio(self.samples[:, : round(seconds * self.sample_rate)], self.sample_rate, self.name)
+
 
 def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
     """Decode an audio file: WAV, FLAC, OGG, Opus, MP3, AIFF and what else libsndfile reads.
@@ -77,21 +82,26 @@ def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
     """
     import soundfile
 
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
-    try:
-        with soundfile.SoundFile(path) as file:
-            frames = -1 if max_seconds is None else round(max_seconds * file.samplerate)
+    with _open(Path(path)) as file:
+        frames = -1 if max_seconds is None else round(max_seconds * file.samplerate)
+        try:
             samples = file.read(frames, dtype="float32", always_2d=True)
-            rate = file.samplerate
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(
-            f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({error}). Expected WAV, FLAC, OGG, "
-            "Opus, MP3 or AIFF; re-encode it or leave it out."
-        ) from error
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise _undecodable(Path(path), error) from error
+        rate = file.samplerate
     return _checked(Audio(np.ascontiguousarray(samples.T), rate, str(path)))
+
+
+def duration(path: Path | str) -> float:
+    """Return the duration of an audio file in seconds, from its header.
+
+    Raises
+    ------
+    AudioError
+        The file is missing or is not audio.
+    """
+    with _open(Path(path)) as file:
+        return float(file.frames / file.samplerate)
 
 
 def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: float | None = None) -> Audio:
@@ -138,3 +148,22 @@ def _checked(audio: Audio) -> Audio:
             f"{audio.name} holds {count} samples that are NaN or infinite; expected finite ones. Render it again."
         )
     return audio
+
+
+def _open(path: Path) -> SoundFile:
+    import soundfile
+
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: Path, error: Exception) -> AudioError:
+    return AudioError(
+        f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({error}). Expected WAV, FLAC, OGG, Opus, "
+        "MP3 or AIFF; re-encode it or leave it out."
+    )

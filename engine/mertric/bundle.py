@@ -20,6 +20,7 @@ FORMAT = 1
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 FRONTEND = "frontend.onnx"
+POSITIONS = "positions.onnx"
 FOLD = "fold.npz"
 _AGAIN = "Export the bundle again (mertric export)."
 
@@ -53,6 +54,8 @@ class Bundle:
         Transformer layers; hidden states are 0 to `layers`, each of `dim` dimensions.
     rows_per_frame : int
         Windows of the first convolution per frame.
+    position_taps : int
+        Frames that the positional convolution sees.
     trained : bool
         False for made-up weights.
     files : mapping
@@ -73,6 +76,7 @@ class Bundle:
     layers: int
     dim: int
     rows_per_frame: int
+    position_taps: int
     trained: bool
     files: Mapping[str, Mapping[str, Any]]
     parity: Mapping[str, Any]
@@ -139,10 +143,18 @@ def read_bundle(path: Path | str) -> Bundle:
         version = fields.pop("format")
         if version != FORMAT:
             raise BundleError(f"{path} is a bundle of format {version}; this mertric reads {FORMAT}. {_AGAIN}")
+        if fields.pop("sha256") != manifest_digest(fields):
+            raise BundleError(f"{manifest} is damaged: its fields do not give the SHA-256 it holds. {_AGAIN}")
         fields.pop("created_by", None)
         return Bundle(path=path, **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
+
+
+def manifest_digest(fields: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's fields, ``format`` and ``sha256`` left out, as hexadecimal digits."""
+    kept = {name: value for name, value in fields.items() if name not in ("format", "sha256")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

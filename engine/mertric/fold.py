@@ -101,9 +101,11 @@ def fold(first: FirstConvolution, samples: NDArray[np.float32]) -> FoldedClip:
     normalized = samples - np.float32(mean)
     rest = mean - np.float64(np.float32(mean))
     variance = np.square(normalized, dtype=np.float64).mean() - rest**2
-    normalized *= np.float32(1 / np.sqrt(variance + first.normalize_epsilon))
+    scale = 1 / np.sqrt(variance + first.normalize_epsilon)
+    normalized *= np.float32(scale)
     if first.scale is None or first.offset is None:
-        weight, bias = first.weight, first.bias
+        # float32 holds the mean to 24 bits only: what is left of it is taken off here.
+        weight, bias = first.weight, first.bias - rest * scale * first.weight.sum(axis=1)
     else:
         window_mean, covariance = _window_moments(normalized, first.taps, first.stride)
         power = np.einsum("ck,kl,cl->c", first.weight, covariance, first.weight)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mertric.audio import SUFFIXES
 from mertric.errors import PairingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+STEMS = ("bass", "drums", "vocals", "other")
+_SUMS = ("mixture", "accompaniment")
+"""Names of files that are sums of stems; where the stems themselves are there, these are not sources."""
 _IDENTIFIER = re.compile(r"[A-Za-z]+[_-]?\d+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """A reference and an estimate of it.
 
@@ -26,7 +29,13 @@ class Pair:
     reference, estimate : Path or None
         None where there is no partner; then `problem` says why.
     model : str or None
-        The estimate folder's name, where estimates come from folders.
+        What made the estimate: its folder's name, where estimates come from folders.
+    track : str or None
+        What it is an excerpt of. References of one track are each other's interference.
+    stem : str or None
+        Which part of the track.
+    model_type : str or None
+        A group of models, from a manifest.
     problem : str or None
         Why the pair cannot be scored.
     """
@@ -34,6 +43,9 @@ class Pair:
     reference: Path | None
     estimate: Path | None
     model: str | None = None
+    track: str | None = None
+    stem: str | None = None
+    model_type: str | None = None
     problem: str | None = None
 
 
@@ -41,14 +53,17 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     """Pair a reference with estimates: a file with files, or a folder with folders.
 
     In folders, files pair by equal path below the folder, then by equal path without its ending, then by an
-    identifier in the path, such as ``fileid_12``, that exactly one unpaired file of each side has.
+    identifier in the path, such as ``fileid_12``, that exactly one unpaired file of each side has; where the
+    identifier is a folder's, the files must have one name. An estimates folder that holds nothing but folders,
+    none of them named as a track of the references, is a folder of models. ``TRACK/STEM.wav`` gives track and
+    stem; beside stems, ``mixture`` and ``accompaniment`` are left out.
 
     Parameters
     ----------
     reference
         A file or a folder.
     estimates
-        As many as there are models; each of the reference's kind.
+        As many as there are models, or folders of models; each of the reference's kind.
 
     Returns
     -------
@@ -67,21 +82,22 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     if repeated:
         raise PairingError(f"{', '.join(repeated)} is given twice as an estimate. Give each once.")
     if not reference.is_dir():
-        folders = [str(path) for path in estimates if path.is_dir()]
-        if folders:
+        wrong = [str(path) for path in estimates if path.is_dir()]
+        if wrong:
             raise PairingError(
-                f"{reference} is a file but {', '.join(folders)} is a folder; expected files with a file, or "
+                f"{reference} is a file but {', '.join(wrong)} is a folder; expected files with a file, or "
                 "folders with a folder."
             )
-        return [Pair(reference, estimate) for estimate in estimates]
+        return [Pair(reference=reference, estimate=estimate, track=reference.stem) for estimate in estimates]
     files = [str(path) for path in estimates if not path.is_dir()]
     if files:
         raise PairingError(f"{reference} is a folder but {', '.join(files)} is a file; expected folders with a folder.")
-    references = find_audio(reference)
+    references = find_sources(reference)
+    folders = [model for folder in estimates for model in _models(reference, references, folder)]
     return [
         pair
-        for folder, model in zip(estimates, _model_names(estimates), strict=True)
-        for pair in _pair_folder(reference, references, folder, model)
+        for folder, name in zip(folders, _model_names(folders), strict=True)
+        for pair in _pair_folder(reference, references, folder, name)
     ]
 
 
@@ -105,14 +121,44 @@ def find_audio(folder: Path) -> list[Path]:
     return found
 
 
+def find_sources(folder: Path) -> list[Path]:
+    """List a folder's audio files without the sums that stand beside their stems.
+
+    Raises
+    ------
+    PairingError
+        There are none.
+    """
+    found = find_audio(folder)
+    with_parts = {path.parent for path in found if path.stem.lower() in STEMS and path.stem.lower() != "vocals"}
+    return [path for path in found if path.stem.lower() not in _SUMS or path.parent not in with_parts]
+
+
 def identifiers(path: Path) -> set[str]:
     """Return the words with a number in a path, such as ``fileid_12``, in lower case."""
     return {match.lower() for match in _IDENTIFIER.findall(path.with_suffix("").as_posix())}
 
 
+def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the folder, or the folders in it if it is a folder of models."""
+    children = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    tracks = {path.relative_to(root).parts[0] for path in references}
+    numbers = {number for track in tracks for number in identifiers(Path(track))}
+    holds_audio = any(path.suffix.lower() in SUFFIXES for path in children if path.is_file())
+    folders = [path for path in children if path.is_dir()]
+    if (
+        holds_audio
+        or not folders
+        or any(path.name in tracks or identifiers(Path(path.name)) & numbers for path in folders)
+    ):
+        return [folder]
+    return folders
+
+
 def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: str) -> list[Pair]:
     left = {path: path.relative_to(root) for path in references}
-    right = {path: path.relative_to(folder) for path in find_audio(folder)}
+    right = {path: path.relative_to(folder) for path in find_sources(folder)}
+    tracks, stems = _tracks(left), {path: _stem(below) for path, below in left.items()}
     partners: dict[Path, Path] = {}
     keys: list[Callable[[Path], Iterable[str]]] = [
         lambda path: [path.as_posix()],
@@ -123,17 +169,45 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
         matched = _match(left, right, key)
         partners |= matched
         left = {path: below for path, below in left.items() if path not in matched}
-        right = {path: below for path, below in right.items() if path not in matched.values()}
-    pairs = []
-    for reference in references:
-        if reference in partners:
-            pairs.append(Pair(reference, partners[reference], model))
-        else:
-            pairs.append(Pair(reference, None, model, _reason(left[reference], right.values(), left.values(), folder)))
-    pairs += [
-        Pair(None, path, model, _reason(below, left.values(), right.values(), root)) for path, below in right.items()
+        taken = set(matched.values())
+        right = {path: below for path, below in right.items() if path not in taken}
+    pairs = [
+        Pair(
+            reference=reference,
+            estimate=partners.get(reference),
+            model=model,
+            track=tracks[reference],
+            stem=stems[reference],
+            problem=None if reference in partners else _reason(left[reference], right.values(), left.values(), folder),
+        )
+        for reference in references
     ]
-    return pairs
+    return pairs + [
+        Pair(
+            reference=None,
+            estimate=path,
+            model=model,
+            track=_tracks({path: below})[path],
+            stem=_stem(below),
+            problem=_reason(below, left.values(), right.values(), root),
+        )
+        for path, below in right.items()
+    ]
+
+
+def _stem(below: Path) -> str | None:
+    """The stem's name of ``TRACK/STEM.wav``."""
+    return below.stem if len(below.parts) > 1 else None
+
+
+def _tracks(files: Mapping[Path, Path]) -> dict[Path, str]:
+    """Name each file's track: its folder, or in a flat folder its only identifier, or its name."""
+    names = {}
+    for path, below in files.items():
+        found = identifiers(below)
+        flat = found.pop() if len(found) == 1 else below.stem
+        names[path] = below.parent.as_posix() if len(below.parts) > 1 else flat
+    return names
 
 
 def _match(left: dict[Path, Path], right: dict[Path, Path], key: Callable[[Path], Iterable[str]]) -> dict[Path, Path]:
@@ -150,14 +224,22 @@ def _match(left: dict[Path, Path], right: dict[Path, Path], key: Callable[[Path]
         for name in owners[0].keys() & owners[1].keys()
         if len(owners[0][name]) == len(owners[1][name]) == 1
     }
-    counts = Counter(path for link in links for path in link)
-    return {a: b for a, b in links if counts[a] == counts[b] == 1}
+    links = {(a, b) for a, b in links if _compatible(left[a], right[b])}
+    lefts, rights = Counter(a for a, _ in links), Counter(b for _, b in links)
+    return {a: b for a, b in links if lefts[a] == rights[b] == 1}
+
+
+def _compatible(below: Path, other: Path) -> bool:
+    """Whether two files can be the same part: of files in folders, ``TRACK_1/bass`` is not ``TRACK_1/drums``."""
+    nested = len(below.parts) > 1 and len(other.parts) > 1
+    named = identifiers(Path(below.name)) & identifiers(Path(other.name))
+    return not nested or bool(named) or below.stem.lower() == other.stem.lower()
 
 
 def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Path) -> str:
     """Say why a file has no partner in `where`."""
     own = identifiers(below)
-    rivals = [other.as_posix() for other in others if own & identifiers(other)]
+    rivals = [other.as_posix() for other in others if own & identifiers(other) and _compatible(below, other)]
     if not rivals:
         return f"no partner in {where}"
     shared = [other.as_posix() for other in same if own & identifiers(other) and other != below]

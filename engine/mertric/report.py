@@ -7,7 +7,6 @@ import io
 import json
 import math
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +36,10 @@ def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, 
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=200)
-    console.print(table, markup=False)
+        console = Console(markup=False, emoji=False, width=200)
+    console.print(table)
 
 
 def write_csv(path: Path | str, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
@@ -58,16 +57,22 @@ def write_json(path: Path | str, payload: object) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 file through a temporary one beside it, so that a reader never sees half of it."""
+    """Write a UTF-8 file through a temporary one beside it, so that a reader never sees half of it.
+
+    What is there and is not a file, such as ``/dev/stdout``, is written to as it is.
+    """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8", newline="")
+        return
+    target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        Path(temporary).replace(target)
+        partial.write_text(text, encoding="utf-8", newline="")
+        partial.replace(target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
 
 

@@ -1,31 +1,31 @@
-"""Scores pairs of reference and estimate: each reference is embedded once, and no pair is ever lost."""
+"""Scores: of two clips, and of many pairs of files as rows of a table. No pair is ever lost."""
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mertric.audio import read_audio
-from mertric.errors import InputError, MertricError
+from mertric.errors import InputError
+from mertric.journal import Journal, Outcome
 from mertric.loading import load
+from mertric.mert_scores import MERT_METRICS, MertScorer
 from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance
+from mertric.metrics.registry import WAVEFORM_METRICS
 from mertric.protocol import get_protocol
+from mertric.waveform_scores import WaveformScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from mertric.encoder import Encoder
     from mertric.pairing import Pair
 
-MERT_METRICS = ("mert_mse", "mert_fad")
+METRICS = (*MERT_METRICS, *WAVEFORM_METRICS)
+"""Every metric, in the order of columns."""
 Row = dict[str, object]
 
 
@@ -93,10 +93,13 @@ def score(
 
 def score_pairs(
     pairs: Sequence[Pair],
-    encoder: Encoder,
+    encoder: Encoder | None,
     *,
+    metrics: Sequence[str] = MERT_METRICS,
     layers: Sequence[int] | Literal["all"] | None = None,
     protocol: str = "paper",
+    trim: bool = False,
+    journal: Path | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Score pairs of files.
@@ -104,121 +107,89 @@ def score_pairs(
     Parameters
     ----------
     pairs
-        From `mertric.pairing`; those with a problem become rows too.
+        From `mertric.pairing` or `mertric.manifest`; those with a problem become rows too.
     encoder
-        From `mertric.load`.
+        From `mertric.load`; None where no MERT metric is asked for.
+    metrics
+        Some of `METRICS`.
     layers, protocol
-        See `Encoder.embed` and `score`.
+        Of the MERT metrics; see `Encoder.embed` and `score`.
+    trim
+        Compare only the part that both files of a pair have, and for waveform metrics all files of a track.
+    journal
+        A file that keeps what has been computed; a later run with the same settings and files goes on there.
     advance
-        Called when a pair is done.
+        Called when a pair is done, once for MERT metrics and once for waveform metrics.
 
     Returns
     -------
     list of dict
-        For each pair in order, and each layer: ``reference``, ``estimate``, ``model``, ``layer``, ``frames``,
-        ``silent`` (which of the two holds only zeros), ``status``, ``reason``, ``mert_mse`` and ``mert_fad``.
-        ``status`` is ``ok``; ``partial`` where a metric is not defined, which is then None; ``failed`` where a
-        file could not be embedded; or ``unmatched``. ``reason`` says why.
+        For each pair in order, and each layer: ``reference``, ``estimate``, ``model``, ``model_type``, ``track``,
+        ``stem``, ``layer``, ``frames``, ``silent`` (which of the two holds only zeros), ``status``, ``reason`` and
+        the metrics by name. ``status`` is ``ok``; ``partial`` where some metrics are not defined and None;
+        ``failed`` where all are; or ``unmatched``. ``reason`` says why.
+
+    Raises
+    ------
+    InputError
+        A metric, a layer or the protocol is not known, or there is no encoder for MERT metrics.
     """
-    run = _Run(encoder, encoder.check_layers(layers), get_protocol(protocol).name)
-    order = {id(pair): index for index, pair in enumerate(pairs)}
-    rows: list[list[Row]] = [[] for _ in pairs]
-    for pair, scored in run.rows(pairs):
-        rows[order[id(pair)]] = scored
-        advance()
-    return [row for scored in rows for row in scored]
+    mert, waveform = split_metrics(metrics)
+    found: dict[int, list[Outcome]] = {}
+    more: dict[int, Outcome] = {}
+    kept = Journal(journal)
+    if mert:
+        if encoder is None:
+            raise InputError("MERT metrics need an encoder: pass one from mertric.load().")
+        scorer = MertScorer(
+            encoder,
+            layers=encoder.check_layers(layers),
+            protocol=get_protocol(protocol),
+            trim=trim,
+            journal=kept,
+        )
+        found = {id(pair): outcomes for pair, outcomes in scorer.score(pairs, advance)}
+    if waveform:
+        waveform_scorer = WaveformScorer(waveform, trim=trim, journal=kept)
+        more = {id(pair): outcome for pair, outcome in waveform_scorer.score(pairs, advance)}
+    return [
+        _row(pair, outcome, more.get(id(pair)), metrics) for pair in pairs for outcome in found.get(id(pair), [None])
+    ]
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """A file's embeddings, or why there are none."""
+def split_metrics(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part names of metrics into MERT's and the waveform's.
 
-    hidden: NDArray[np.float16] | NDArray[np.float32] | None
-    silent: bool = False
-    problem: str = ""
+    Raises
+    ------
+    InputError
+        A name is not known, or there are none.
+    """
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown or not metrics:
+        raise InputError(f"metrics are {', '.join(metrics) or 'none'}; expected some of {', '.join(METRICS)}.")
+    return [name for name in metrics if name in MERT_METRICS], [name for name in metrics if name in WAVEFORM_METRICS]
 
 
-class _Run:
-    """One call of `score_pairs`."""
-
-    def __init__(self, encoder: Encoder, layers: tuple[int, ...], protocol: str) -> None:
-        self._encoder = encoder
-        self._layers = layers
-        self._protocol = get_protocol(protocol)
-
-    def rows(self, pairs: Sequence[Pair]) -> Iterator[tuple[Pair, list[Row]]]:
-        """Yield each pair's rows, grouped by reference."""
-        groups: dict[Path, list[tuple[Pair, Path]]] = {}
-        for pair in pairs:
-            if pair.reference is None or pair.estimate is None:
-                yield pair, [self._row(pair, None, "unmatched", pair.problem)]
-            else:
-                groups.setdefault(pair.reference, []).append((pair, pair.estimate))
-        files = [path for reference, group in groups.items() for path in (reference, *(e for _, e in group))]
-        clips = self._embed(files)
-        for group in groups.values():
-            reference = next(clips)
-            for pair, _ in group:
-                yield pair, self._compare(pair, reference, next(clips))
-
-    def _embed(self, files: Sequence[Path]) -> Iterator[_Clip]:
-        """Embed files in order, while the following ones are being decoded and resampled."""
-        ahead: deque[Future[NDArray[np.float32]]] = deque()
-        remaining = iter(files)
-        with ThreadPoolExecutor(1) as pool:
-            for _ in files:
-                while len(ahead) < 2 and (path := next(remaining, None)) is not None:
-                    ahead.append(pool.submit(self._prepare, path))
-                yield self._clip(ahead.popleft())
-
-    def _prepare(self, path: Path) -> NDArray[np.float32]:
-        return self._encoder.prepare(read_audio(path, max_seconds=self._protocol.max_seconds), self._protocol)
-
-    def _clip(self, prepared: Future[NDArray[np.float32]]) -> _Clip:
-        try:
-            samples = prepared.result()
-        except MertricError as error:
-            return _Clip(None, problem=str(error))
-        hidden = self._encoder.embed_samples(samples, layers=self._layers).hidden
-        return _Clip(self._protocol.finish(hidden), silent=not samples.any())
-
-    def _compare(self, pair: Pair, reference: _Clip, estimate: _Clip) -> list[Row]:
-        if reference.hidden is None or estimate.hidden is None:
-            problems = [clip.problem for clip in (reference, estimate) if clip.problem]
-            return [self._row(pair, layer, "failed", "; ".join(problems)) for layer in self._layers]
-        silent = " and ".join(name for name, clip in (("reference", reference), ("estimate", estimate)) if clip.silent)
-        rows = []
-        for layer, x, y in zip(self._layers, reference.hidden, estimate.hidden, strict=True):
-            values: Row = {}
-            reasons = []
-            for name, metric in zip(MERT_METRICS, (embedding_mse, frechet_distance), strict=True):
-                try:
-                    values[name] = metric(x, y)
-                except InputError as error:
-                    values[name] = None
-                    reasons.append(f"{name}: {error}")
-            status = "partial" if reasons else "ok"
-            rows.append(self._row(pair, layer, status, "; ".join(reasons), frames=len(x), silent=silent) | values)
-        return rows
-
-    def _row(
-        self,
-        pair: Pair,
-        layer: int | None,
-        status: str,
-        reason: str | None,
-        *,
-        frames: int | None = None,
-        silent: str = "",
-    ) -> Row:
-        return {
-            "reference": None if pair.reference is None else str(pair.reference),
-            "estimate": None if pair.estimate is None else str(pair.estimate),
-            "model": pair.model,
-            "layer": layer,
-            "frames": frames,
-            "silent": silent or None,
-            "status": status,
-            "reason": reason or None,
-            **dict.fromkeys(MERT_METRICS),
-        }
+def _row(pair: Pair, mert: Outcome | None, waveform: Outcome | None, metrics: Sequence[str]) -> Row:
+    outcomes = [outcome for outcome in (mert, waveform) if outcome is not None]
+    values = {name: value for outcome in outcomes for name, value in outcome.values.items()}
+    values = {name: values.get(name) for name in metrics}
+    reasons = dict.fromkeys(reason for outcome in outcomes for reason in outcome.reasons)
+    silent = dict.fromkeys(name for outcome in outcomes for name in outcome.silent)
+    defined = [value is not None for value in values.values()]
+    status = "unmatched" if not outcomes else "ok" if all(defined) else "partial" if any(defined) else "failed"
+    return {
+        "reference": None if pair.reference is None else str(pair.reference),
+        "estimate": None if pair.estimate is None else str(pair.estimate),
+        "model": pair.model,
+        "model_type": pair.model_type,
+        "track": pair.track,
+        "stem": pair.stem,
+        "layer": mert.layer if mert else None,
+        "frames": mert.frames if mert else None,
+        "silent": " and ".join(silent) or None,
+        "status": status,
+        "reason": "; ".join(reasons) or pair.problem,
+        **values,
+    }

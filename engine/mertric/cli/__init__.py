@@ -15,6 +15,7 @@ _COMMANDS = {
     "demo": "Try the whole tool offline, on made-up audio and untrained weights.",
     "export": "Convert a MERT checkpoint to a bundle.",
     "correlate": "Correlate scores with listeners' ratings.",
+    "study": "From a published listening test's data to the paper's table.",
     "bench": "Measure latency and throughput on this machine.",
     "doctor": "Show versions and providers, what works here and why not.",
 }

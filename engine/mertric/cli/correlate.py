@@ -33,7 +33,7 @@ _SHORT = {"spearman": "SRCC", "pearson": "PCC", "kendall": "KRCC"}
 @click.option("--latex", type=_FILE, metavar="F", help="Write booktabs tables.")
 @click.option("--plots", type=_FILE, metavar="DIR", help="Write scatters, bars and the curve over layers.")
 @click.option("--csv", "csv_file", type=_FILE, metavar="F", help="Write the correlations.")
-@click.option("--json", "json_file", type=_FILE, metavar="F", help="Write correlations, comparisons, agreement.")
+@click.option("--json", "json_file", type=_FILE, metavar="F", help="Write every finding and what was left out.")
 def command(
     scores: Path,
     ratings: Path,
@@ -86,12 +86,22 @@ def command(
     if csv_file:
         report.write_csv(csv_file, rows, analysis.COLUMNS)
     if json_file:
-        kinds = (("correlation", rows), ("comparison", comparisons), ("agreement", agreements))
-        report.write_json(json_file, [{"kind": kind, **row} for kind, part in kinds for row in part])
+        kinds = {
+            "correlation": rows,
+            "comparison": comparisons,
+            "agreement": agreements,
+            "unmatched": _unmatched(joined),
+        }
+        report.write_json(json_file, [{"kind": kind, **row} for kind, part in kinds.items() for row in part])
     if latex:
         report.write_text(latex, latex_tables(results))
     if plots:
         write_plots(plots, shown, split, results)
+
+
+def _unmatched(joined: RatedScores) -> list[dict[str, object]]:
+    sides = {"scores": joined.unmatched_scores, "ratings": joined.unmatched_ratings}
+    return [{"side": side, "item": name} for side, names in sides.items() for name in names]
 
 
 def _show_inputs(scores: Scores, ratings: Ratings, joined: RatedScores) -> None:
@@ -106,7 +116,8 @@ def _show_inputs(scores: Scores, ratings: Ratings, joined: RatedScores) -> None:
         ("ratings without a score", joined.unmatched_ratings),
     ):
         if names:
-            click.echo(f"warning: {len(names)} {what}, left out: {', '.join(names)}", err=True)
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            click.echo(f"warning: {len(names)} {what}, left out: {', '.join(names[:5])}{more}", err=True)
 
 
 def _show_results(results: Sequence[Result]) -> None:

@@ -90,12 +90,12 @@ def _untrained(home: Path, seed: int) -> Encoder:
     click.echo("Making an untrained model of MERT-v1-95M's size (once):", err=True)
     checkpoint = home / "checkpoint"
     write_checkpoint(checkpoint, PRESETS["m-a-p/MERT-v1-95M"], seed=seed)
+    shutil.rmtree(bundle, ignore_errors=True)
     provenance = Provenance(model=f"untrained MERT-v1-95M, seed {seed}", license="none", trained=False)
     export_checkpoint(
         checkpoint,
         bundle,
         provenance=provenance,
-        force=True,
         notify=lambda step: click.echo(f"  {step}", err=True),
     )
     shutil.rmtree(checkpoint)

@@ -7,30 +7,39 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import (
-    PATH,
-    layers_option,
-    model_options,
-    progress_bar,
-    protocol_option,
-    table_options,
-)
+from mertric.cli.options import PATH, layers_option, model_options, progress_bar, protocol_option, table_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from mertric.pairing import Pair
+    from mertric.scoring import Row
 
 
 @click.command()
 @click.argument("reference", type=PATH)
-@click.argument("estimates", type=PATH, nargs=-1, required=True, metavar="ESTIMATE...")
-@layers_option("Hidden states to compare.  [default: the last]")
+@click.argument("estimates", type=PATH, nargs=-1, metavar="[ESTIMATE]...")
+@click.option(
+    "--metrics",
+    default="mert",
+    show_default=True,
+    metavar="NAME[,NAME...]",
+    help="Metrics by name; mert stands for mert_mse and mert_fad, waveform for all others, all for both.",
+)
+@layers_option("Hidden states to compare; the encoder runs once for all.  [default: the last]")
+@click.option("--trim", is_flag=True, help="Where lengths differ, compare the part that both files have.")
+@click.option("--journal", type=PATH, help="Keep what is computed in this file; the same call again goes on there.")
 @model_options
 @protocol_option
 @table_options
 def command(
     reference: Path,
     estimates: tuple[Path, ...],
+    metrics: str,
     layers: tuple[int, ...] | None,
+    trim: bool,
+    journal: Path | None,
     model: str,
     provider: str,
     precision: str,
@@ -41,32 +50,116 @@ def command(
 ) -> None:
     """Score estimates against a reference: files against a file, or folders against a folder.
 
-    Files in folders pair by equal relative path, then by an identifier in the name such as fileid_12 that only
-    one file of each folder has. A file that cannot be scored becomes a row that says why.
+    Files in folders pair by equal relative path (TRACK/STEM.wav), then by an identifier in the name, such as
+    fileid_12, that only one file of each folder has. A folder of model folders stands for all of them. A file that
+    cannot be scored becomes a row that says why.
+
+    REFERENCE alone can be a manifest: a CSV or JSON file with reference and estimate, and where known model, track,
+    stem and model_type.
 
     The exit code is 0 if every row is ok, 1 if not, 2 if nothing could be scored.
     """
     from mertric.loading import load
-    from mertric.pairing import pair
     from mertric.report import show_table, write_csv, write_json
-    from mertric.scoring import score_pairs
+    from mertric.scoring import score_pairs, split_metrics
 
-    pairs = pair(reference, estimates)
-    encoder = load(model, provider=provider, precision=precision, threads=threads)
-    encoder.check_layers(layers)
+    pairs = _pairs(reference, estimates)
+    names = metric_names(metrics, pairs)
+    mert, waveform = split_metrics(names)
+    encoder = load(model, provider=provider, precision=precision, threads=threads) if mert else None
+    matched = sum(pair.problem is None for pair in pairs)
     with progress_bar() as progress:
-        task = progress.add_task("scoring", total=len(pairs))
-        rows = score_pairs(pairs, encoder, layers=layers, protocol=protocol, advance=lambda: progress.advance(task))
+        task = progress.add_task("scoring", total=matched * (bool(mert) + bool(waveform)))
+        rows = score_pairs(
+            pairs,
+            encoder,
+            metrics=names,
+            layers=layers,
+            protocol=protocol,
+            trim=trim,
+            journal=journal,
+            advance=lambda: progress.advance(task),
+        )
     columns = list(rows[0])
     if csv_path:
         write_csv(csv_path, rows, columns)
     if json_path:
         write_json(json_path, rows)
-    shown = [name for name in columns if any(row[name] is not None for row in rows)]
-    show_table(rows, shown)
-    if not encoder.bundle.trained:
+    show_table(rows, _terminal_columns(rows, columns))
+    if means := mean_rows(rows, names):
+        show_table(means, list(means[0]), title="Means over the rows with a finite value")
+    if encoder is not None and not encoder.bundle.trained:
         click.echo("The weights are untrained: the figures show the tool and not quality.")
-    scored = sum(row["status"] in ("ok", "partial") for row in rows)
-    if any(row["status"] != "ok" for row in rows):
-        click.echo(f"{scored} of {len(rows)} rows scored; see status and reason for the others.", err=True)
-        sys.exit(1 if scored else 2)
+    sys.exit(exit_code(rows))
+
+
+def exit_code(rows: Sequence[Row]) -> int:
+    """Say on standard error what is wrong with rows that are not ok, and return 0, 1 or 2 as `command` says."""
+    faults: dict[tuple[object, object], list[str]] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            faults.setdefault((row["status"], row["reason"]), []).append(str(row["estimate"] or row["reference"]))
+    for (status, reason), files in faults.items():
+        files = list(dict.fromkeys(files))
+        more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+        click.echo(f"{status}: {', '.join(files[:3])}{more}: {reason}", err=True)
+    if not faults:
+        return 0
+    click.echo(f"{sum(row['status'] == 'ok' for row in rows)} of {len(rows)} rows are ok.", err=True)
+    return 1 if any(row["status"] in ("ok", "partial") for row in rows) else 2
+
+
+def metric_names(metrics: str, pairs: Sequence[Pair]) -> list[str]:
+    """Spell out groups of metrics; of those, ratios to interference are left out where no track has any."""
+    from mertric.mert_scores import MERT_METRICS
+    from mertric.metrics.registry import WAVEFORM_METRICS
+
+    waveform = tuple(WAVEFORM_METRICS)
+    references = {(pair.track, pair.reference) for pair in pairs if pair.reference is not None}
+    if len(references) == len({track for track, _ in references}):
+        waveform = tuple(name for name in waveform if name not in ("si_sir", "sir_v4"))
+    groups = {"mert": MERT_METRICS, "waveform": waveform, "all": (*MERT_METRICS, *waveform)}
+    named = [name.strip() for name in metrics.split(",") if name.strip()]
+    return list(dict.fromkeys(metric for name in named for metric in groups.get(name, (name,))))
+
+
+def _pairs(reference: Path, estimates: tuple[Path, ...]) -> list[Pair]:
+    from mertric.errors import PairingError
+    from mertric.manifest import read_manifest
+    from mertric.pairing import pair
+
+    if estimates:
+        return pair(reference, estimates)
+    if reference.is_file() and reference.suffix.lower() in (".csv", ".json"):
+        return read_manifest(reference)
+    raise PairingError(
+        f"no estimates were given for {reference}; expected files or folders to score against it, or a manifest "
+        "(.csv or .json) alone."
+    )
+
+
+def _terminal_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """Choose what fits a terminal: names instead of paths where model and track tell rows apart."""
+    named = all(row["model"] is not None and row["track"] is not None for row in rows)
+    left_out = {"reference", "estimate", "reason"} if named else {"model", "track", "reason"}
+    return [name for name in columns if name not in left_out and any(row[name] is not None for row in rows)]
+
+
+def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
+    """Average each metric over a model's rows, for each layer and stem."""
+    import math
+
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        if row["status"] in ("ok", "partial"):
+            groups.setdefault((row["model"], row["stem"], row["layer"]), []).append(row)
+    if all(len(group) == 1 for group in groups.values()):
+        return []
+    means: list[Row] = []
+    for (model, stem, layer), group in groups.items():
+        mean: Row = {"model": model, "stem": stem, "layer": layer, "rows": len(group)}
+        for name in metrics:
+            values = [v for row in group if isinstance(v := row[name], float) and math.isfinite(v)]
+            mean[name] = sum(values) / len(values) if values else None
+        means.append(mean)
+    return [{key: mean[key] for key in mean if any(m[key] is not None for m in means)} for mean in means]

@@ -1,0 +1,196 @@
+"""MERT metrics of many pairs: each reference is embedded once, while the next files are being decoded."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from mertric.audio import duration, read_audio
+from mertric.errors import InputError, MertricError
+from mertric.journal import Outcome, journal_key
+from mertric.metrics.embedding_mse import embedding_mse
+from mertric.metrics.frechet import frechet_distance
+from mertric.metrics.prepared import PreparedEmbedding, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mertric.encoder import Encoder
+    from mertric.journal import Journal
+    from mertric.pairing import Pair
+    from mertric.protocol import Protocol
+
+    States = NDArray[np.float16] | NDArray[np.float32]
+
+MERT_METRICS = ("mert_mse", "mert_fad")
+_AHEAD = 2
+"""Files decoded before they are needed."""
+
+
+class _Excerpt(NamedTuple):
+    """A file, and how many seconds from its beginning; None for all."""
+
+    path: Path
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """An embedded excerpt, or why there is none."""
+
+    states: States | None = None
+    silent: bool = False
+    problem: str = ""
+
+
+class MertScorer:
+    """Computes `MERT_METRICS`.
+
+    Parameters
+    ----------
+    encoder
+        From `mertric.load`.
+    layers
+        Hidden states to compare.
+    protocol
+        Roundings and cut.
+    trim
+        Compare only the part that both files of a pair have.
+    journal
+        Where outcomes are found again and kept.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, layers: tuple[int, ...], protocol: Protocol, trim: bool, journal: Journal
+    ) -> None:
+        self._encoder = encoder
+        self._layers = layers
+        self._protocol = protocol
+        self._trim = trim
+        self._journal = journal
+        self._settings = {
+            "metrics": MERT_METRICS,
+            "weights": encoder.bundle.weights_sha256,
+            "precision": encoder.precision,
+            "layers": layers,
+            "protocol": protocol.name,
+            "trim": trim,
+        }
+
+    def score(self, pairs: Iterable[Pair], advance: Callable[[], None]) -> Iterator[tuple[Pair, list[Outcome]]]:
+        """Yield each complete pair with an outcome for each layer, grouped by reference."""
+        groups: dict[_Excerpt, list[tuple[Pair, _Excerpt, str]]] = {}
+        for pair in pairs:
+            if pair.reference is None or pair.estimate is None:
+                continue
+            key = journal_key(self._settings, (pair.reference, pair.estimate))
+            if (known := self._journal.find(key)) is not None:
+                yield pair, known
+                advance()
+                continue
+            reference, estimate = self._excerpts(pair.reference, pair.estimate)
+            groups.setdefault(reference, []).append((pair, estimate, key))
+        clips = self._embed([e for first, group in groups.items() for e in (first, *(entry[1] for entry in group))])
+        for group in groups.values():
+            reference_clip = next(clips)
+            prepared = _prepare(reference_clip)
+            for pair, _, key in group:
+                clip = next(clips)
+                outcomes = [self._compare(i, reference_clip, prepared, clip) for i in range(len(self._layers))]
+                if not (reference_clip.problem or clip.problem):
+                    self._journal.keep(key, outcomes)
+                yield pair, outcomes
+                advance()
+
+    def _excerpts(self, reference: Path, estimate: Path) -> tuple[_Excerpt, _Excerpt]:
+        whole = _Excerpt(reference, None), _Excerpt(estimate, None)
+        if not self._trim:
+            return whole
+        try:
+            lengths = duration(reference), duration(estimate)
+        except MertricError:
+            return whole
+        shorter = min(lengths)
+        first, second = (
+            _Excerpt(path, shorter if length > shorter else None)
+            for path, length in zip((reference, estimate), lengths, strict=True)
+        )
+        return first, second
+
+    def _embed(self, excerpts: Sequence[_Excerpt]) -> Iterator[_Clip]:
+        """Embed excerpts in order, while the following ones are being decoded and resampled."""
+        ahead: deque[Future[NDArray[np.float32]]] = deque()
+        remaining = iter(excerpts)
+        with ThreadPoolExecutor(1) as pool:
+            for _ in excerpts:
+                while len(ahead) < _AHEAD and (excerpt := next(remaining, None)) is not None:
+                    ahead.append(pool.submit(self._read, excerpt))
+                yield self._clip(ahead.popleft())
+
+    def _read(self, excerpt: _Excerpt) -> NDArray[np.float32]:
+        limits = [limit for limit in (excerpt.seconds, self._protocol.max_seconds) if limit is not None]
+        audio = read_audio(excerpt.path, max_seconds=min(limits, default=None))
+        return self._encoder.prepare(audio, self._protocol)
+
+    def _clip(self, reading: Future[NDArray[np.float32]]) -> _Clip:
+        try:
+            samples = reading.result()
+        except MertricError as error:
+            return _Clip(problem=str(error))
+        hidden = self._encoder.embed_samples(samples, layers=self._layers).hidden
+        return _Clip(self._protocol.finish(hidden), silent=not samples.any())
+
+    def _compare(
+        self, index: int, reference: _Clip, prepared: Sequence[PreparedEmbedding | str], estimate: _Clip
+    ) -> Outcome:
+        """Compare one layer of two clips."""
+        layer = self._layers[index]
+        if reference.states is None or estimate.states is None:
+            problems = tuple(clip.problem for clip in (reference, estimate) if clip.problem)
+            return Outcome(dict.fromkeys(MERT_METRICS), problems, layer)
+        x, y = reference.states[index], estimate.states[index]
+        values: dict[str, float | None] = dict.fromkeys(MERT_METRICS)
+        reasons = []
+        try:
+            values["mert_mse"] = _mse(x, y)
+        except InputError as error:
+            reasons.append(f"mert_mse: {error}")
+        try:
+            values["mert_fad"] = frechet_distance(_usable(prepared[index]), prepare(y, name="the estimate"))
+        except InputError as error:
+            reasons.append(f"mert_fad: {error}")
+        silent = tuple(name for name, clip in (("reference", reference), ("estimate", estimate)) if clip.silent)
+        return Outcome(values, tuple(reasons), layer, len(x), silent)
+
+
+def _prepare(reference: _Clip) -> list[PreparedEmbedding | str]:
+    """Prepare each layer of a reference for Fréchet distances, or say why it cannot be."""
+    prepared: list[PreparedEmbedding | str] = []
+    for states in reference.states if reference.states is not None else ():
+        try:
+            prepared.append(prepare(states, name="the reference"))
+        except InputError as error:
+            prepared.append(str(error))
+    return prepared
+
+
+def _mse(reference: States, estimate: States) -> float:
+    if len(reference) != len(estimate):
+        raise InputError(
+            f"the reference has {len(reference)} frames and the estimate {len(estimate)}; "
+            "--trim compares the part that both have"
+        )
+    return embedding_mse(reference, estimate)
+
+
+def _usable(prepared: PreparedEmbedding | str) -> PreparedEmbedding:
+    if isinstance(prepared, str):
+        raise InputError(prepared)
+    return prepared
