@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mertric.encoder import Embeddings, Encoder
+    from mertric.embeddings import Embeddings
+    from mertric.encoder import Encoder
     from mertric.errors import MertricError
     from mertric.loading import load
     from mertric.metrics.embedding_mse import embedding_mse
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mertric.scoring import Score, score
 
 _HOMES = {
-    "Embeddings": "mertric.encoder",
+    "Embeddings": "mertric.embeddings",
     "Encoder": "mertric.encoder",
     "MertricError": "mertric.errors",
     "Score": "mertric.scoring",

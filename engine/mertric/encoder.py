@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from mertric.audio import from_array, read_audio, to_mono
-from mertric.bundle import FRONTEND, Bundle, encoder_graph, read_bundle
-from mertric.errors import AudioError, InputError, ProviderError
-from mertric.fold import fold
+from mertric.bundle import Bundle, read_bundle
+from mertric.embeddings import Embeddings
+from mertric.errors import AudioError, InputError
+from mertric.network import CHUNK, Network
 from mertric.protocol import get_protocol
-from mertric.session import Session, resolve_provider
+from mertric.session import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,27 +22,7 @@ if TYPE_CHECKING:
 
     from mertric.audio import Audio
     from mertric.protocol import Protocol
-
-CHUNK = 128
-"""Frames per run of the front end."""
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """Hidden states of one clip.
-
-    Attributes
-    ----------
-    hidden : float32 [layers, frames, dim]
-    layers : tuple of int
-        Which hidden state each of `hidden` is.
-    times : float64 [frames]
-        Seconds; the middle of what each frame's convolutions see.
-    """
-
-    hidden: NDArray[np.float32]
-    layers: tuple[int, ...]
-    times: NDArray[np.float64]
+    from mertric.windows import Windows
 
 
 class Encoder:
@@ -55,15 +33,17 @@ class Encoder:
     bundle
         A bundle's directory.
     provider : str
-        ``auto`` or ``cpu``.
+        ``auto``, ``tensorrt``, ``cuda``, ``openvino`` or ``cpu``.
     precision : str
-        ``fp32``.
+        ``fp32``, or ``bf16`` on OpenVINO.
     threads : int or None
         Threads for inference; None for one a core.
     chunk : int
-        Frames per run of the front end. Any number gives the same result; it bounds memory.
-    variant : str
-        Which encoder graph to run: ``fused`` or ``portable``. Both give the same result.
+        Frames per run of the front end and of the positional convolution. Any number gives the same result; it
+        bounds memory.
+    attention : str
+        Which encoder graphs to run, ``fused`` or ``portable``; None for the provider's own. Both give the same
+        result, but TensorRT and OpenVINO run ``portable`` ones only.
 
     Raises
     ------
@@ -81,27 +61,17 @@ class Encoder:
         precision: str = "fp32",
         threads: int | None = None,
         chunk: int = CHUNK,
-        variant: str = "fused",
+        attention: str | None = None,
     ) -> None:
         if chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
+        if attention not in (None, "fused", "portable"):
+            raise InputError(f"attention is {attention!r}; expected 'fused' or 'portable'.")
         self.bundle: Bundle = read_bundle(bundle)
-        self.provider = resolve_provider(provider)
-        if precision != self.bundle.precision:
-            raise ProviderError(
-                f"precision {precision!r} was asked for; {self.bundle.path} holds {self.bundle.precision!r}."
-            )
-        self._chunk = chunk
-        self._threads = threads
-        self._graph = encoder_graph(variant)
-        self._sessions: dict[tuple[int, ...], Session] = {}
-        self._lock = threading.Lock()
-        with ThreadPoolExecutor(2) as pool:
-            check = pool.submit(self.bundle.check_files)
-            frontend = pool.submit(self._open, FRONTEND, ["features"])
-            check.result()
-            self._frontend = frontend.result()
-        self._first = self.bundle.first_convolution()
+        device = choose_device(provider, precision, threads=threads)
+        self.provider, self.precision = device.provider.name, precision
+        attention = attention or device.provider.attention
+        self._network = Network(self.bundle, device=device, chunk=chunk, attention=attention)
 
     @property
     def layers(self) -> int:
@@ -115,6 +85,7 @@ class Encoder:
         sample_rate: int | None = None,
         layers: Sequence[int] | Literal["all"] | None = None,
         protocol: str = "paper",
+        windows: Windows | None = None,
     ) -> Embeddings:
         """Compute hidden states.
 
@@ -128,6 +99,8 @@ class Encoder:
             Hidden states to return, each from 0 to `layers`, or ``"all"``. None returns the last.
         protocol
             ``paper`` rounds to 16-bit PCM and cuts at 6 minutes; ``float`` does neither.
+        windows
+            Attend within windows only, an approximation for long audio; None is exact.
 
         Returns
         -------
@@ -141,15 +114,46 @@ class Encoder:
         InputError
             A layer or the protocol is not known.
         """
-        rules = get_protocol(protocol)
+        return self.embed_samples(self.read(audio, sample_rate, get_protocol(protocol)), layers=layers, windows=windows)
+
+    def embed_batch(
+        self,
+        audios: Sequence[Path | str | ArrayLike],
+        *,
+        sample_rate: int | None = None,
+        layers: Sequence[int] | Literal["all"] | None = None,
+        protocol: str = "paper",
+    ) -> list[Embeddings]:
+        """Compute hidden states of several clips, of any lengths, in one run of the encoder.
+
+        Takes and raises what `embed` does. Each clip gets what it would get alone.
+        """
+        if not audios:
+            return []
+        chosen, rules = self.check_layers(layers), get_protocol(protocol)
+        entries = [self._network.entry(self.read(audio, sample_rate, rules)) for audio in audios]
+        return [self._embeddings(states, chosen) for states in self._network.states(entries, chosen)]
+
+    def warm_up(self, seconds: Sequence[float] = (5.0,)) -> None:
+        """Embed silence of given lengths, so that the first real clip finds everything loaded."""
+        for length in seconds:
+            samples = np.zeros(max(round(length * self.bundle.sample_rate), self.bundle.receptive_field), np.float32)
+            self.embed_samples(samples)
+
+    def read(self, audio: Path | str | ArrayLike, sample_rate: int | None, protocol: Protocol) -> NDArray[np.float32]:
+        """Bring a file or an array to mono samples at the model's rate: float32 [samples].
+
+        Raises
+        ------
+        AudioError
+            See `embed`.
+        """
         if isinstance(audio, (str, Path)):
-            decoded = read_audio(audio, max_seconds=rules.max_seconds)
-        else:
-            decoded = from_array(audio, sample_rate, max_seconds=rules.max_seconds)
-        return self.embed_samples(self.prepare(decoded, rules), layers=layers)
+            return self.prepare(read_audio(audio, max_seconds=protocol.max_seconds), protocol)
+        return self.prepare(from_array(audio, sample_rate, max_seconds=protocol.max_seconds), protocol)
 
     def prepare(self, audio: Audio, protocol: Protocol) -> NDArray[np.float32]:
-        """Bring decoded audio to mono samples at the model's rate.
+        """Bring decoded audio to mono samples at the model's rate: float32 [samples].
 
         Raises
         ------
@@ -165,15 +169,23 @@ class Encoder:
         return samples
 
     def embed_samples(
-        self, samples: NDArray[np.float32], *, layers: Sequence[int] | Literal["all"] | None = None
+        self,
+        samples: NDArray[np.float32],
+        *,
+        layers: Sequence[int] | Literal["all"] | None = None,
+        windows: Windows | None = None,
     ) -> Embeddings:
         """Compute hidden states of prepared samples: float32 [samples], mono, at the model's rate."""
         chosen = self.check_layers(layers)
-        features = self._features(samples)
-        states = self._encoder(chosen).run({"features": features[None]})
-        times = (np.arange(len(features)) * self.bundle.hop + self.bundle.receptive_field / 2) / self.bundle.sample_rate
-        hidden = states[0] if len(states) == 1 else np.concatenate(states)
-        return Embeddings(hidden, chosen, times)
+        entry = self._network.entry(samples)
+        if windows is None:
+            return self._embeddings(self._network.states([entry], chosen)[0], chosen)
+        frame_rate = self.bundle.sample_rate / self.bundle.hop
+        return self._embeddings(windows.states(self._network, entry, chosen, frame_rate=frame_rate), chosen)
+
+    def _embeddings(self, hidden: NDArray[np.float32], layers: tuple[int, ...]) -> Embeddings:
+        middles = np.arange(hidden.shape[1]) * self.bundle.hop + self.bundle.receptive_field / 2
+        return Embeddings(hidden, layers, middles / self.bundle.sample_rate)
 
     def check_layers(self, layers: Sequence[int] | Literal["all"] | None) -> tuple[int, ...]:
         """Return the layers asked for as a tuple.
@@ -197,25 +209,3 @@ class Encoder:
                 f"{self.bundle.model}."
             )
         return chosen
-
-    def _features(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the front end over chunks: float32 [frames, dim]."""
-        clip = fold(self._first, samples)
-        frames, rows = self.bundle.frames(samples.size), self.bundle.rows_per_frame
-        features = np.empty((frames, self.bundle.dim), np.float32)
-        for start in range(0, frames, self._chunk):
-            count = min(self._chunk, frames - start)
-            windows = clip.windows(start * rows, (count + 1) * rows)
-            inputs = {"windows": windows[None], "weights": clip.weights[None]}
-            features[start : start + count] = self._frontend.run(inputs)[0][0]
-        return features
-
-    def _encoder(self, layers: tuple[int, ...]) -> Session:
-        with self._lock:
-            if layers not in self._sessions:
-                outputs = [f"state_{layer}" for layer in layers]
-                self._sessions[layers] = self._open(self._graph, outputs)
-            return self._sessions[layers]
-
-    def _open(self, graph: str, outputs: list[str]) -> Session:
-        return Session(self.bundle.path / graph, outputs, provider=self.provider, threads=self._threads)

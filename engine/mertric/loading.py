@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mertric.bundle import MANIFEST
 from mertric.cache import bundle_directory
-from mertric.encoder import CHUNK, Encoder
+from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError
+from mertric.network import CHUNK
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

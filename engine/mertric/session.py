@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from mertric.cache import cache_directory
 from mertric.errors import DependencyError, ProviderError
+from mertric.providers import PROVIDERS, Provider, get_provider, provider_options
 from mertric.subgraph import keep_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
-CPU = "cpu"
-PROVIDERS = {CPU: "CPUExecutionProvider"}
-"""Names that users give, and ONNX Runtime's."""
+    from mertric.providers import Profile
+
+_EXTERNAL_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_CPU = PROVIDERS["cpu"].ort_name
+_PLUGIN = "mertric_openvino"
+_PROBE = (
+    b'\x08\n:D\n\x11\n\x01x\n\x01x\x12\x01y"\x06MatMul\x12\x05probeZ\x13\n\x01x\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02'
+    b"\x08\x02\n\x02\x08\x02b\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02B\x04\n\x00\x10\x14"
+)
+"""A model that multiplies a 2 x 2 matrix ``x`` by itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where and how sessions run.
+
+    Attributes
+    ----------
+    provider : Provider
+    precision : str
+        See `Provider.precisions`.
+    threads : int or None
+        Threads for one run; None for one a core.
+    """
+
+    provider: Provider
+    precision: str
+    threads: int | None
 
 
 class Session:
@@ -28,50 +59,155 @@ class Session:
         The ONNX file; its weights stand beside it.
     outputs
         The outputs to compute; what only others need is not loaded.
-    provider
-        A key of `PROVIDERS`.
-    threads
-        Threads for one run, or None for one a core.
+    device
+        Where it runs.
+    profiles
+        Least, best and greatest shape of each input, for TensorRT.
     """
 
-    def __init__(self, graph: Path, outputs: Collection[str], *, provider: str, threads: int | None) -> None:
-        ort = _onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = threads or 0
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))
+    def __init__(
+        self,
+        graph: Path,
+        outputs: Collection[str],
+        *,
+        device: Device,
+        profiles: Mapping[str, Profile] | None = None,
+    ) -> None:
         self._outputs = list(outputs)
         model = keep_outputs(graph.read_bytes(), self._outputs)
+        options = provider_options(
+            device.provider,
+            precision=device.precision,
+            threads=device.threads,
+            profiles=profiles or {},
+            cache=_engines(graph.parent),
+        )
         try:
-            self._session = ort.InferenceSession(model, options, providers=[PROVIDERS[provider]])
+            self._session = _open(model, graph.parent, device, options)
         except Exception as error:
             raise ProviderError(
-                f"ONNX Runtime {ort.__version__} cannot load {graph} on {PROVIDERS[provider]} ({error}). "
+                f"ONNX Runtime {_onnxruntime().__version__} cannot load {graph} on {device.provider.name} ({error}). "
                 "Export the bundle again, or see `mertric doctor`."
             ) from error
 
-    def run(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Run the graph and return its outputs in the order they were asked for."""
         results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
         return results
 
 
-def resolve_provider(name: str) -> str:
-    """Return the provider that `name` stands for; ``auto`` is the best one here.
+def choose_device(provider: str, precision: str, *, threads: int | None = None) -> Device:
+    """Return the device for a provider's name; ``auto`` is the first of `PROVIDERS` that runs a small model here.
 
     Raises
     ------
+    DependencyError
+        ONNX Runtime is not installed.
     ProviderError
-        The name is not known, or ONNX Runtime here lacks that provider.
+        The name or the precision is not known, or the provider does not work here; the message says why.
     """
-    available = _onnxruntime().get_available_providers()
-    if name == "auto":
-        return CPU
-    if name not in PROVIDERS:
-        raise ProviderError(f"provider {name!r} is not known; expected auto or {', '.join(PROVIDERS)}.")
-    if PROVIDERS[name] not in available:
-        raise ProviderError(f"ONNX Runtime here has no {PROVIDERS[name]}; it has {', '.join(available)}.")
-    return name
+    if provider != "auto":
+        chosen = get_provider(provider, precision)
+        if problem := probe(chosen):
+            raise ProviderError(f"provider {provider} does not work here: {problem}. It needs {chosen.needs}.")
+        return Device(provider=chosen, precision=precision, threads=threads)
+    able = [one for one in PROVIDERS.values() if precision in one.precisions]
+    if not able:
+        raise ProviderError(f"no provider computes in {precision!r}; expected fp32, or bf16 on openvino.")
+    problems = {}
+    for chosen in able:
+        if not (problem := probe(chosen)):
+            return Device(provider=chosen, precision=precision, threads=threads)
+        problems[chosen.name] = problem
+    tried = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
+    raise ProviderError(f"no provider that computes in {precision} works here. {tried}. See `mertric doctor`.")
+
+
+def probe(provider: Provider) -> str | None:
+    """Run a small model on a provider, and return what is wrong with it, or None."""
+    device = Device(provider=provider, precision="fp32", threads=1)
+    square: Profile = ((2, 2), (2, 2), (2, 2))
+    options = provider_options(
+        provider, precision="fp32", threads=1, profiles={"x": square}, cache=_engines(Path("probe"))
+    )
+    try:
+        session = _open(_PROBE, None, device, options)
+        (result,) = session.run(["y"], {"x": np.eye(2, dtype=np.float32)})
+    except DependencyError:
+        raise
+    except Exception as error:
+        return str(error).strip().splitlines()[0].rstrip(".")
+    return None if np.array_equal(result, np.eye(2)) else f"it computes {result.tolist()} for the unit matrix's square"
+
+
+_PACKAGES = (
+    *("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-ep-openvino"),
+    *("tensorrt-cu13", "tensorrt-cu12"),
+)
+
+
+def installed_runtimes() -> dict[str, str]:
+    """Return the versions of the installed packages that bring ONNX Runtime or a provider; several overwrite."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _open(model: bytes, weights: Path | None, device: Device, options: dict[str, str]) -> Any:
+    """Open a session that runs on the device's provider and on no other but the CPU."""
+    ort = _onnxruntime()
+    settings = ort.SessionOptions()
+    settings.log_severity_level = 4
+    settings.enable_mem_pattern = False
+    settings.intra_op_num_threads = device.threads or 0
+    if weights is not None:
+        settings.add_session_config_entry(_EXTERNAL_WEIGHTS, str(weights))
+    name = device.provider.ort_name
+    if device.provider.name == "openvino":
+        settings.add_provider_for_devices([_openvino_device(ort, name)], options)
+        return ort.InferenceSession(model, settings)
+    if name not in ort.get_available_providers():
+        raise ProviderError(f"ONNX Runtime here has {', '.join(ort.get_available_providers())} and no {name}")
+    if device.provider.name != "cpu":
+        _preload(ort, device.provider)
+    providers = [(name, options)] if name == _CPU else [(name, options), (_CPU, {})]
+    return ort.InferenceSession(model, settings, providers=providers, enable_fallback=0)
+
+
+def _openvino_device(ort: Any, name: str) -> Any:
+    """Register OpenVINO's plugin and return its CPU device."""
+    try:
+        import onnxruntime_ep_openvino
+    except ImportError as error:
+        raise ProviderError("onnxruntime-ep-openvino is not installed") from error
+    if not any(device.ep_name == name for device in ort.get_ep_devices()):
+        ort.register_execution_provider_library(_PLUGIN, onnxruntime_ep_openvino.get_library_path())
+    for device in ort.get_ep_devices():
+        if device.ep_name == name and device.device.type == ort.OrtHardwareDeviceType.CPU:
+            return device
+    raise ProviderError("OpenVINO's plugin finds no processor that it supports")
+
+
+def _preload(ort: Any, provider: Provider) -> None:
+    """Load CUDA's and cuDNN's libraries, and TensorRT's, from their packages."""
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    if provider.name == "tensorrt":
+        try:
+            import tensorrt_libs  # noqa: F401
+        except ImportError as error:
+            raise ProviderError("TensorRT's libraries are not installed") from error
+
+
+def _engines(bundle: Path) -> Path:
+    """Return where TensorRT keeps a bundle's engines, which differ by the versions of both runtimes."""
+    versions = "-".join(installed_runtimes().values())
+    digest = hashlib.sha256(str(bundle.resolve()).encode()).hexdigest()[:16]
+    return cache_directory() / "tensorrt" / versions / digest
 
 
 def _onnxruntime() -> Any:

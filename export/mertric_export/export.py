@@ -19,9 +19,11 @@ from mertric.bundle import (
     FORMAT,
     FRONTEND,
     MANIFEST,
+    POSITIONS,
     WEIGHTS,
     Bundle,
     encoder_graph,
+    manifest_digest,
     read_bundle,
     sha256,
 )
@@ -30,6 +32,7 @@ from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
 from mertric_export.graph import WeightFile
+from mertric_export.positions import build_positions
 from mertric_export.transformer import VARIANTS, build_encoder
 from mertric_export.verify import verify
 
@@ -90,7 +93,7 @@ def export_checkpoint(
     ExportError
         `output` is taken, or the bundle does not reproduce the checkpoint.
     """
-    output = Path(output)
+    output = Path(output).absolute()
     if output.exists() and not (force and (output / MANIFEST).is_file()) and not _is_empty(output):
         raise ExportError(f"{output} exists already. Choose another place with -o, or replace a bundle with --force.")
     notify("reading the checkpoint")
@@ -121,7 +124,10 @@ def _is_empty(path: Path) -> bool:
 def _write_graphs(checkpoint: Checkpoint, directory: Path) -> None:
     config, tensors = checkpoint.config, checkpoint.tensors
     with WeightFile(directory / WEIGHTS) as weights:
-        models = {FRONTEND: build_frontend(config, tensors, weights)}
+        models = {
+            FRONTEND: build_frontend(config, tensors, weights),
+            POSITIONS: build_positions(config, tensors, weights),
+        }
         for variant in VARIANTS:
             models[encoder_graph(variant)] = build_encoder(config, tensors, weights, variant=variant)
     for name, model in models.items():
@@ -160,6 +166,7 @@ def _manifest(checkpoint: Checkpoint, provenance: Provenance, directory: Path) -
         "layers": config.num_hidden_layers,
         "dim": config.hidden_size,
         "rows_per_frame": alignment(config),
+        "position_taps": config.num_conv_pos_embeddings,
         "files": {
             file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(directory.iterdir())
         },
@@ -168,4 +175,5 @@ def _manifest(checkpoint: Checkpoint, provenance: Provenance, directory: Path) -
 
 
 def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
-    (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    content = manifest | {"sha256": manifest_digest(manifest)}
+    (directory / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

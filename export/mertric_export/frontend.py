@@ -13,7 +13,7 @@ import numpy as np
 
 from mertric.errors import ConfigurationError
 from mertric_export.config import CONV_NORM_EPS
-from mertric_export.graph import GraphBuilder
+from mertric_export.graph import END, GraphBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +103,7 @@ def _convolve(
             "Slice",
             pairs,
             graph.integers(1, 0),
-            graph.integers(2**31 - 1, channels),
+            graph.integers(END, channels),
             graph.integers(1, 2),
         )
         following = graph.node(f"{name}.next", "Pad", following, graph.integers(0, 0, 0, 0, 1, 0))

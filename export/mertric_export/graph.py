@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 OPSET = 20
 IR_VERSION = 10
+END = 2**31 - 1
+"""As the end of a slice: up to the last."""
 MICROSOFT = "com.microsoft"
 _ALIGNMENT = 65536
 """Bytes. What a memory map's offset must be a multiple of on Windows, and a multiple of a page elsewhere."""
@@ -95,6 +97,12 @@ class GraphBuilder:
         """Refer to a constant vector of int64, kept inside the graph."""
         name = "int64_" + "_".join(map(str, values)).replace("-", "m")
         self._initializers[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        return name
+
+    def integer(self, value: int) -> str:
+        """Refer to a constant int64 scalar, kept inside the graph."""
+        name = f"int64_scalar_{value}"
+        self._initializers[name] = numpy_helper.from_array(np.array(value, np.int64), name)
         return name
 
     def node(self, name: str, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:

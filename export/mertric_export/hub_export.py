@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mertric.bundle import MANIFEST, read_bundle
-from mertric.errors import CheckpointError
+from mertric.errors import BundleError, CheckpointError
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.hub import Fetched, fetch
 
@@ -58,7 +58,10 @@ def export_model(
 def _compare_with_earlier(fetched: Fetched, output: Path) -> None:
     if not (output / MANIFEST).is_file():
         return
-    bundle = read_bundle(output)
+    try:
+        bundle = read_bundle(output)
+    except BundleError:  # of another format, or damaged: it holds nothing to compare with
+        return
     same = bundle.model == fetched.model_id and bundle.revision == fetched.revision
     if same and bundle.weights_sha256 != fetched.sha256:
         raise CheckpointError(

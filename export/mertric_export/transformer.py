@@ -1,4 +1,4 @@
-"""The encoder graph: positional convolution and transformer layers, with every hidden state as an output."""
+"""The encoder graph: the transformer layers, with every hidden state as an output."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from onnx import TensorProto
 
 from mertric_export.graph import MICROSOFT, GraphBuilder
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from mertric_export.config import MertConfig
     from mertric_export.graph import WeightFile
 
-Variant = Literal["fused", "portable"]
-VARIANTS: tuple[Variant, ...] = ("fused", "portable")
+Variant = Literal["fused", "ragged", "portable"]
+SLICES = 2
+"""Parts of the feed-forward's inner dimension."""
+VARIANTS: tuple[Variant, ...] = ("fused", "ragged", "portable")
 
 
 def build_encoder(
@@ -29,17 +32,18 @@ def build_encoder(
     *,
     variant: Variant,
 ) -> onnx.ModelProto:
-    """Build the graph from features to hidden states.
+    """Build the graph from what enters the first layer to the hidden states.
 
-    ``features`` [batch, frames, hidden_size] give ``state_0`` to ``state_L``, each [batch, frames, hidden_size],
-    all float32. ``state_0`` is what enters the first layer; in the stable variant of the model ``state_L`` is
-    after the encoder's last LayerNorm.
+    ``state_0`` [batch, frames, hidden_size] gives ``state_1`` to ``state_L``, each [batch, frames, hidden_size], all
+    float32. In the stable variant of the model ``state_L`` is after the encoder's last LayerNorm. All but ``fused``
+    also take ``lengths``, int32 [batch]: frames of a clip from its length on are attended to by none, and what comes
+    out for them means nothing.
 
     Parameters
     ----------
     variant
-        ``fused`` has attention as one ``com.microsoft`` operator, whose CPU and CUDA kernels never form the
-        frames x frames matrix. ``portable`` has ONNX operators only.
+        ``fused`` and ``ragged`` have attention as one ``com.microsoft`` operator, whose CUDA kernel, and without
+        ``lengths`` CPU kernel, never forms the frames x frames matrix. ``portable`` has ONNX operators only.
     """
     builder = _Encoder(config, tensors, GraphBuilder(f"encoder-{variant}", weights), variant)
     return builder.build()
@@ -55,36 +59,36 @@ class _Encoder:
     def build(self) -> onnx.ModelProto:
         graph, config = self.graph, self.config
         dims = ("batch", "frames", config.hidden_size)
-        features = graph.input("features", dims)
-        value = graph.node("positioned", "Add", features, self._positions(features))
-        if not config.do_stable_layer_norm:
-            value = self._norm("encoder.layer_norm", value)
+        value = graph.input("state_0", dims)
+        if self.variant != "fused":
+            graph.input("lengths", ("batch",), TensorProto.INT32)
+        if self.variant == "portable":
+            self._mask()
         layer = self._stable_layer if config.do_stable_layer_norm else self._layer
         for index in range(config.num_hidden_layers):
-            graph.output(value, f"state_{index}", dims)
             value = layer(f"encoder.layers.{index}", value)
-        if config.do_stable_layer_norm:
-            value = self._norm("encoder.layer_norm", value)
-        graph.output(value, f"state_{config.num_hidden_layers}", dims)
+            last = index == config.num_hidden_layers - 1
+            if last and config.do_stable_layer_norm:
+                value = self._norm("encoder.layer_norm", value)
+            graph.output(value, f"state_{index + 1}", dims)
         return graph.model()
 
-    def _positions(self, features: str) -> str:
-        """Add the positional convolution: half its taps to each side; of an even number, one less to come."""
-        graph, name = self.graph, "encoder.pos_conv_embed.conv"
-        taps = self.config.num_conv_pos_embeddings
-        value = graph.node("positions.input", "Transpose", features, perm=[0, 2, 1])
-        value = graph.node(
-            "positions.conv",
-            "Conv",
-            value,
-            graph.weight(f"{name}.weight", self.tensors[f"{name}.weight"]),
-            graph.weight(f"{name}.bias", self.tensors[f"{name}.bias"]),
-            group=self.config.num_conv_pos_embedding_groups,
-            kernel_shape=[taps],
-            pads=[taps // 2, (taps - 1) // 2],
+    def _mask(self) -> None:
+        """Add ``mask`` [batch, 1, 1, frames] from ``lengths``: 0 within a clip, so low that its share is 0 beyond."""
+        graph = self.graph
+        frames = graph.node("frames", "Shape", "state_0", start=1, end=2)
+        count = graph.node("count", "Squeeze", frames, graph.integers(0))
+        indices = graph.node("indices", "Range", graph.integer(0), count, graph.integer(1))
+        lengths = graph.node("long", "Cast", "lengths", to=TensorProto.INT64)
+        lengths = graph.node("limits", "Unsqueeze", lengths, graph.integers(1, 2, 3))
+        inside = graph.node("inside", "Less", indices, lengths)
+        graph.node(
+            "mask",
+            "Where",
+            inside,
+            graph.weight("mask.inside", np.array(0, np.float32)),
+            graph.weight("mask.outside", np.array(np.finfo(np.float32).min / 2, np.float32)),
         )
-        value = graph.node("positions.gelu", "Gelu", value)
-        return graph.node("positions", "Transpose", value, perm=[0, 2, 1])
 
     def _layer(self, name: str, value: str) -> str:
         """Add a layer with LayerNorm after each residual."""
@@ -101,7 +105,7 @@ class _Encoder:
         return self.graph.node(f"{name}.fed", "Add", self._feed_forward(f"{name}.feed_forward", normed), value)
 
     def _attention(self, name: str, value: str) -> str:
-        attend = self._fused_attention if self.variant == "fused" else self._portable_attention
+        attend = self._portable_attention if self.variant == "portable" else self._fused_attention
         return self._linear(f"{name}.out_proj", attend(name, value))
 
     def _fused_attention(self, name: str, value: str) -> str:
@@ -121,6 +125,7 @@ class _Encoder:
             "MultiHeadAttention",
             *projected,
             graph.weight(f"{name}.qkv_bias", biases),
+            *(["lengths"] if self.variant == "ragged" else []),
             domain=MICROSOFT,
             num_heads=self.config.num_attention_heads,
         )
@@ -136,14 +141,26 @@ class _Encoder:
         scale = graph.weight("attention.scale", np.array(config.head_dim**-0.5, np.float32))
         query = graph.node(f"{name}.scaled", "Mul", heads["q"], scale)
         similarity = graph.node(f"{name}.similarity", "MatMul", query, heads["k"])
-        shares = graph.node(f"{name}.shares", "Softmax", similarity, axis=-1)
+        masked = graph.node(f"{name}.masked", "Add", similarity, "mask")
+        shares = graph.node(f"{name}.shares", "Softmax", masked, axis=-1)
         mixed = graph.node(f"{name}.mixed", "MatMul", shares, heads["v"])
         mixed = graph.node(f"{name}.joined", "Transpose", mixed, perm=[0, 2, 1, 3])
         return graph.node(name, "Reshape", mixed, graph.integers(0, 0, config.hidden_size))
 
     def _feed_forward(self, name: str, value: str) -> str:
-        inner = self.graph.node(f"{name}.gelu", "Gelu", self._linear(f"{name}.intermediate_dense", value))
-        return self._linear(f"{name}.output_dense", inner)
+        """Add the feed-forward in slices of its inner dimension, whose activations are the largest of the graph."""
+        graph, tensors = self.graph, self.tensors
+        inner, outer = f"{name}.intermediate_dense", f"{name}.output_dense"
+        total = ""
+        for index, part in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
+            rows = slice(part[0], part[-1] + 1)
+            weight, bias = tensors[f"{inner}.weight"][rows], tensors[f"{inner}.bias"][rows]
+            activated = graph.linear(f"{inner}.{index}", value, weight, bias)
+            activated = graph.node(f"{name}.gelu.{index}", "Gelu", activated)
+            columns = graph.weight(f"{outer}.{index}.weight", tensors[f"{outer}.weight"][:, rows].T)
+            product = graph.node(f"{outer}.{index}.product", "MatMul", activated, columns)
+            total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
+        return graph.node(outer, "Add", total, graph.weight(f"{outer}.bias", tensors[f"{outer}.bias"]))
 
     def _linear(self, name: str, value: str) -> str:
         return self.graph.linear(name, value, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])

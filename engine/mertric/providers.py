@@ -1,0 +1,146 @@
+"""What is known of each execution provider: its names, what it runs, what it needs, how it is set up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mertric.errors import ProviderError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    Profile = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+    """Least, best and greatest shape of an input."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider:
+    """An execution provider.
+
+    Attributes
+    ----------
+    name : str
+        What users call it.
+    ort_name : str
+        What ONNX Runtime calls it.
+    precisions : tuple of str
+        What it computes in from a bundle's fp32 graphs.
+    attention : str
+        ``fused`` or ``portable``: which encoder graphs it can run.
+    needs : str
+        What to install.
+    """
+
+    name: str
+    ort_name: str
+    precisions: tuple[str, ...]
+    attention: str
+    needs: str
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    provider.name: provider
+    for provider in (
+        Provider(
+            name="tensorrt",
+            ort_name="TensorrtExecutionProvider",
+            precisions=("fp32",),
+            attention="portable",
+            needs='an NVIDIA GPU and pip install "mertric[tensorrt]", without onnxruntime beside onnxruntime-gpu',
+        ),
+        Provider(
+            name="cuda",
+            ort_name="CUDAExecutionProvider",
+            precisions=("fp32",),
+            attention="fused",
+            needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
+        ),
+        Provider(
+            name="openvino",
+            ort_name="OpenVINOExecutionProvider",
+            precisions=("fp32", "bf16"),
+            attention="portable",
+            needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
+        ),
+        Provider(
+            name="cpu",
+            ort_name="CPUExecutionProvider",
+            precisions=("fp32",),
+            attention="fused",
+            needs='pip install "mertric[cpu]"',
+        ),
+    )
+}
+"""All providers, the fastest first."""
+
+FRAMES = (1, 374, 2249)
+"""Frames of a clip that TensorRT's engines are built for: least, best (5 s) and most (30 s)."""
+
+
+def get_provider(name: str, precision: str) -> Provider:
+    """Return a provider by name.
+
+    Raises
+    ------
+    ProviderError
+        There is none of that name, or it does not compute in that precision.
+    """
+    if name not in PROVIDERS:
+        raise ProviderError(f"provider {name!r} is not known; expected auto, {', '.join(PROVIDERS)}.")
+    provider = PROVIDERS[name]
+    if precision not in provider.precisions:
+        able = [one.name for one in PROVIDERS.values() if precision in one.precisions]
+        raise ProviderError(
+            f"precision {precision!r} was asked for on {name}, which computes in {', '.join(provider.precisions)}; "
+            f"{precision} is for {', '.join(able) or 'no provider'}."
+        )
+    return provider
+
+
+def provider_options(
+    provider: Provider,
+    *,
+    precision: str,
+    threads: int | None,
+    profiles: Mapping[str, Profile],
+    cache: Path,
+) -> dict[str, str]:
+    """Return ONNX Runtime's options for a provider.
+
+    Parameters
+    ----------
+    precision
+        OpenVINO picks bf16 by itself on processors that have it, so it is always told.
+    threads
+        For OpenVINO, which does not read the session's.
+    profiles
+        The shapes of each of the graph's inputs that TensorRT builds its engine for.
+    cache
+        A directory of TensorRT's engines for this bundle.
+    """
+    if provider.name == "cuda":
+        return {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+    if provider.name == "openvino":
+        settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+        if threads:
+            settings["INFERENCE_NUM_THREADS"] = threads
+        return {"load_config": json.dumps({"CPU": settings})}
+    if provider.name == "tensorrt":
+        names = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
+        return {
+            "trt_fp16_enable": "0",
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache),
+            **{name: _shapes(profiles, index) for index, name in enumerate(names)},
+        }
+    return {}
+
+
+def _shapes(profiles: Mapping[str, Profile], index: int) -> str:
+    """Write one of each input's shapes as TensorRT reads them."""
+    return ",".join(f"{name}:{'x'.join(map(str, profile[index]))}" for name, profile in profiles.items())
