@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mertric.journal import Journal
     from mertric.pairing import Pair
     from mertric.protocol import Protocol
+    from mertric.windows import Windows
 
     States = NDArray[np.float16] | NDArray[np.float32]
 
@@ -63,17 +64,27 @@ class MertScorer:
         Roundings and cut.
     trim
         Compare only the part that both files of a pair have.
+    windows
+        Attend within windows only; None is exact.
     journal
         Where outcomes are found again and kept.
     """
 
     def __init__(
-        self, encoder: Encoder, *, layers: tuple[int, ...], protocol: Protocol, trim: bool, journal: Journal
+        self,
+        encoder: Encoder,
+        *,
+        layers: tuple[int, ...],
+        protocol: Protocol,
+        trim: bool,
+        windows: Windows | None,
+        journal: Journal,
     ) -> None:
         self._encoder = encoder
         self._layers = layers
         self._protocol = protocol
         self._trim = trim
+        self._windows = windows
         self._journal = journal
         self._settings = {
             "metrics": MERT_METRICS,
@@ -82,6 +93,7 @@ class MertScorer:
             "layers": layers,
             "protocol": protocol.name,
             "trim": trim,
+            "windows": None if windows is None else [windows.seconds, windows.overlap],
         }
 
     def score(self, pairs: Iterable[Pair], advance: Callable[[], None]) -> Iterator[tuple[Pair, list[Outcome]]]:
@@ -144,7 +156,7 @@ class MertScorer:
             samples = reading.result()
         except MertricError as error:
             return _Clip(problem=str(error))
-        hidden = self._encoder.embed_samples(samples, layers=self._layers).hidden
+        hidden = self._encoder.embed_samples(samples, layers=self._layers, windows=self._windows).hidden
         return _Clip(self._protocol.finish(hidden), silent=not samples.any())
 
     def _compare(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mertric.encoder import Encoder
     from mertric.pairing import Pair
+    from mertric.windows import Windows
 
 METRICS = (*MERT_METRICS, *WAVEFORM_METRICS)
 """Every metric, in the order of columns."""
@@ -99,6 +100,7 @@ def score_pairs(
     layers: Sequence[int] | Literal["all"] | None = None,
     protocol: str = "paper",
     trim: bool = False,
+    windows: Windows | None = None,
     journal: Path | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Row]:
@@ -116,6 +118,8 @@ def score_pairs(
         Of the MERT metrics; see `Encoder.embed` and `score`.
     trim
         Compare only the part that both files of a pair have, and for waveform metrics all files of a track.
+    windows
+        Attend within windows only, an approximation for long audio; None is exact.
     journal
         A file that keeps what has been computed; a later run with the same settings and files goes on there.
     advance
@@ -146,6 +150,7 @@ def score_pairs(
             layers=encoder.check_layers(layers),
             protocol=get_protocol(protocol),
             trim=trim,
+            windows=windows,
             journal=kept,
         )
         found = {id(pair): outcomes for pair, outcomes in scorer.score(pairs, advance)}

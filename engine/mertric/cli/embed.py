@@ -10,9 +10,11 @@ import click
 from mertric.cli.options import (
     PATH,
     layers_option,
+    make_windows,
     model_options,
     progress_bar,
     protocol_option,
+    window_options,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 )
 @model_options
 @protocol_option
+@window_options
 def command(
     files: tuple[Path, ...],
     output: Path,
@@ -43,6 +46,8 @@ def command(
     precision: str,
     threads: int | None,
     protocol: str,
+    window: float | None,
+    overlap: float,
 ) -> None:
     """Write hidden states of audio FILES, or of all audio in folders.
 
@@ -68,11 +73,12 @@ def command(
             jobs[target] = path
     encoder = load(model, provider=provider, precision=precision, threads=threads)
     encoder.check_layers(layers)
+    windows = make_windows(window, overlap)
     failed = 0
     with progress_bar() as progress:
         for target, path in progress.track(jobs.items(), description="embedding"):
             try:
-                embeddings = encoder.embed(path, layers=layers, protocol=protocol)
+                embeddings = encoder.embed(path, layers=layers, protocol=protocol, windows=windows)
             except MertricError as error:
                 failed += 1
                 click.echo(f"mertric: {error}", err=True)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
+    from mertric.windows import Windows
+
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 PATH: click.Path = click.Path(path_type=Path)
@@ -43,6 +45,29 @@ def protocol_option(function: _F) -> _F:
         show_default=True,
         help="paper: 16-bit audio, float16 embeddings, 6 minutes at most. float: none of these.",
     )(function)
+
+
+def window_options(function: _F) -> _F:
+    """Add `--window` and `--overlap`."""
+    function = click.option(
+        "--overlap", type=float, default=0.5, show_default=True, help="Share of a window that the next one sees too."
+    )(function)
+    return click.option(
+        "--window",
+        type=float,
+        metavar="SECONDS",
+        help="Attend within windows only: an approximation, for long audio.  [default: exact]",
+    )(function)
+
+
+def make_windows(window: float | None, overlap: float) -> Windows | None:
+    """Return what `--window` and `--overlap` ask for, and say that it is an approximation."""
+    from mertric.windows import Windows
+
+    if window is None:
+        return None
+    click.echo(f"Attention is limited to windows of {window:g} s: an approximation.", err=True)
+    return Windows(seconds=window, overlap=overlap)
 
 
 def table_options(function: _F) -> _F:

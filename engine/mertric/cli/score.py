@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import PATH, layers_option, model_options, progress_bar, protocol_option, table_options
+from mertric.cli.options import (
+    PATH,
+    layers_option,
+    make_windows,
+    model_options,
+    progress_bar,
+    protocol_option,
+    table_options,
+    window_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--journal", type=PATH, help="Keep what is computed in this file; the same call again goes on there.")
 @model_options
 @protocol_option
+@window_options
 @table_options
 def command(
     reference: Path,
@@ -45,6 +55,8 @@ def command(
     precision: str,
     threads: int | None,
     protocol: str,
+    window: float | None,
+    overlap: float,
     csv_path: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -77,6 +89,7 @@ def command(
             layers=layers,
             protocol=protocol,
             trim=trim,
+            windows=make_windows(window, overlap),
             journal=journal,
             advance=lambda: progress.advance(task),
         )
