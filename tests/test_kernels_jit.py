@@ -6,20 +6,21 @@ import sys
 from pathlib import Path
 
 import mertric
-from mertric.kernels.jit import compile_report
+from mertric.kernels.costs import compile_report
 
 ENGINE = Path(mertric.__file__).resolve().parents[1]
 
 SCORE = """
 import numpy as np
-from mertric.kernels import bidiagonal, differences, gaussian, half, jit, moments, nuclear
+from mertric.kernels import bidiagonal, costs, differences, gaussian, half, jit, moments, nuclear
 from mertric.kernels.differences import frame_squared_errors
 from mertric.metrics.embedding_mse import embedding_mse
 print(embedding_mse(np.eye(4, 3), np.ones((4, 3))))
 # The other kernels compile in the same way; they are left out of the report to save time.
-jit._examples = {"frame_squared_errors": jit._examples["frame_squared_errors"]}
-report = jit.compile_report()
-jit._examples.clear()
+kept = {"frame_squared_errors": jit.examples["frame_squared_errors"]}
+jit.examples.clear(); jit.examples.update(kept)
+report = costs.compile_report()
+jit.examples.clear()
 print(report.cache_directory, report.compiled)
 """
 
@@ -53,8 +54,8 @@ def test_nothing_is_compiled_at_import() -> None:
     program = """
 import mertric.metrics.batch, mertric.metrics.fad_infinity, mertric.metrics.kernel_distance
 import mertric.metrics.embedding_mse, mertric.metrics.curves
-from mertric.kernels import bidiagonal, differences, gaussian, half, jit, moments, nuclear
-print(sum(len(dispatcher.signatures) for dispatcher, _ in jit._examples.values()))
+from mertric.kernels import bidiagonal, costs, differences, gaussian, half, jit, moments, nuclear
+print(sum(len(dispatcher.signatures) for dispatcher, _ in jit.examples.values()))
 """
     assert _output(_run(program)) == "0"
 

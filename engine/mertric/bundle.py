@@ -93,23 +93,18 @@ class Bundle:
         BundleError
             A file is missing, truncated or changed.
         """
-        for name, expected in self.files.items():
-            file = self.path / name
-            if not file.is_file():
-                raise BundleError(f"{file} is missing from the bundle. {_AGAIN}")
-            if file.stat().st_size != expected["bytes"]:
-                raise BundleError(
-                    f"{file} has {file.stat().st_size} bytes; the bundle's manifest says {expected['bytes']}. {_AGAIN}"
-                )
-            digest = sha256(file)
-            if digest != expected["sha256"]:
-                raise BundleError(
-                    f"{file} is damaged: its SHA-256 is {digest}, the bundle's manifest says "
-                    f"{expected['sha256']}. {_AGAIN}"
-                )
+        for name in self.files:
+            self._check_file(name)
 
     def first_convolution(self) -> FirstConvolution:
-        """Read the fold's constants."""
+        """Read the fold's constants.
+
+        Raises
+        ------
+        BundleError
+            Their file is missing, truncated or changed.
+        """
+        self._check_file(FOLD)
         with np.load(self.path / FOLD) as arrays:
             group = "scale" in arrays
             return FirstConvolution(
@@ -120,6 +115,20 @@ class Bundle:
                 scale=arrays["scale"] if group else None,
                 offset=arrays["offset"] if group else None,
                 norm_epsilon=float(arrays["norm_epsilon"]),
+            )
+
+    def _check_file(self, name: str) -> None:
+        file, expected = self.path / name, self.files[name]
+        if not file.is_file():
+            raise BundleError(f"{file} is missing from the bundle. {_AGAIN}")
+        if file.stat().st_size != expected["bytes"]:
+            raise BundleError(
+                f"{file} has {file.stat().st_size} bytes; the bundle's manifest says {expected['bytes']}. {_AGAIN}"
+            )
+        digest = sha256(file)
+        if digest != expected["sha256"]:
+            raise BundleError(
+                f"{file} is damaged: its SHA-256 is {digest}, the bundle's manifest says {expected['sha256']}. {_AGAIN}"
             )
 
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from mertric.bundle import MANIFEST, read_bundle
 from mertric.cache import cache_directory
 from mertric.errors import BundleError, DependencyError
-from mertric.kernels.jit import compile_report
+from mertric.kernels.costs import compile_report
 from mertric.providers import PROVIDERS
 from mertric.session import installed_runtimes, probe
 

@@ -90,8 +90,7 @@ def test_leave_one_out_of_three_raters():
     units = [{"a": 1.0, "b": 2.0, "c": 4.0}, {"a": 2.0, "b": 3.0, "c": 1.0}, {"a": 3.0, "b": 1.0, "c": 2.0}]
     columns = {name: np.array([unit[name] for unit in units]) for name in "abc"}
     expected = [
-        stats.spearmanr(columns[name], sum(columns[other] for other in "abc" if other != name))[0]
-        for name in "abc"
+        stats.spearmanr(columns[name], sum(columns[other] for other in "abc" if other != name))[0] for name in "abc"
     ]
     assert leave_one_out(units) == pytest.approx(np.mean(expected))
     assert leave_one_out([{"a": 1.0, "b": 2.0}]) is None

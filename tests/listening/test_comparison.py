@@ -44,13 +44,9 @@ def test_compare_turns_signs_and_tests_three_coefficients():
     error, ratio, y = scored()
     weights = track_weights(list(map(str, range(120))), resamples=999, seed=0)
     spearman, pearson, kendall = compare(error, ratio, y, weights=weights)
-    r_error, r_ratio, between = (
-        stats.pearsonr(*pair)[0] for pair in ((error, y), (ratio, y), (error, ratio))
-    )
+    r_error, r_ratio, between = (stats.pearsonr(*pair)[0] for pair in ((error, y), (ratio, y), (error, ratio)))
     assert (pearson.first, pearson.second) == pytest.approx((-r_error, r_ratio))
-    assert (pearson.steiger_z, pearson.steiger_p) == pytest.approx(
-        steiger_test(-r_error, r_ratio, -between, 120)
-    )
+    assert (pearson.steiger_z, pearson.steiger_p) == pytest.approx(steiger_test(-r_error, r_ratio, -between, 120))
     assert spearman.first == pytest.approx(-stats.spearmanr(error, y)[0])
     assert kendall.second == pytest.approx(stats.kendalltau(ratio, y)[0])
     assert kendall.steiger_z is None

@@ -88,9 +88,7 @@ def test_every_numeric_column_but_ratings_and_names_is_a_metric(gensvs, tmp_path
     assert not {"DMOS", "rating_0"} & set(metrics)
     (agreed,) = [row for row in rows if row["kind"] == "agreement"]
     assert (agreed["raters"], agreed["ratings"]) == (30, 3000)
-    assert all(
-        abs(row["spearman"]) < agreed["ceiling_spearman"] < 1 for row in rows if row["kind"] == "correlation"
-    )
+    assert all(abs(row["spearman"]) < agreed["ceiling_spearman"] < 1 for row in rows if row["kind"] == "correlation")
 
 
 def test_infinities_of_gensvs_leave_pearson_only(gensvs, tmp_path):
@@ -162,6 +160,21 @@ def test_comparison_level_and_latex(write, tmp_path):
     ):
         assert piece in text
     assert text.count(r"\begin{table}") == 1
+
+
+def test_json_names_everything_left_out(write, tmp_path):
+    """The terminal names five, the file all."""
+    scores, ratings = layered(write)
+    with ratings.open("a") as file:
+        file.writelines(f"m1,unheard {number},bass,p0,50\n" for number in range(7))
+    out = tmp_path / "c.json"
+    result = run(scores, ratings, "--bootstrap", 0, "--json", out)
+    left_out = [row for row in json.loads(out.read_text()) if row["kind"] == "unmatched"]
+    items = {side: [row["item"] for row in left_out if row["side"] == side] for side in ("scores", "ratings")}
+    assert items["scores"] == ["out/m1/t3/x.wav"]
+    assert items["ratings"] == ["m0/unheard/vocals", *(f"m1/unheard {number}/bass" for number in range(7))]
+    assert "warning: 8 ratings without a score, left out: m0/unheard/vocals" in result.stderr
+    assert "m1/unheard 3/bass and 3 more" in result.stderr
 
 
 def test_same_seed_same_intervals(write, tmp_path):

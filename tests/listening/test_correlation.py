@@ -96,9 +96,7 @@ def test_infinities_are_extremes_to_ranks_and_left_out_of_pearson():
     assert (found.n, found.n_pearson, found.infinite, found.missing) == (39, 37, 2, 1)
     far = x.copy()
     far[0], far[1] = 1e6, -1e6
-    assert found.spearman.value == pytest.approx(
-        stats.spearmanr([*far[3:], 1e6, -1e6], [*y[3:], y[0], y[1]])[0]
-    )
+    assert found.spearman.value == pytest.approx(stats.spearmanr([*far[3:], 1e6, -1e6], [*y[3:], y[0], y[1]])[0])
     assert found.pearson.value == pytest.approx(stats.pearsonr(x[3:], y[3:])[0])
     assert found.kendall.value == pytest.approx(stats.kendalltau(np.delete(far, 2), np.delete(y, 2))[0])
 
@@ -120,9 +118,7 @@ def test_intervals_widen_when_tracks_are_few():
     x, y = sample(60)
     x, y = np.repeat(x[:12], 5), np.repeat(y[:12], 5)
     rows = correlate(x, y, weights=track_weights(list(map(str, range(60))), resamples=400, seed=0)).spearman
-    tracks = correlate(
-        x, y, weights=track_weights([str(i // 5) for i in range(60)], resamples=400, seed=0)
-    ).spearman
+    tracks = correlate(x, y, weights=track_weights([str(i // 5) for i in range(60)], resamples=400, seed=0)).spearman
     assert tracks.high - tracks.low > 1.5 * (rows.high - rows.low)
 
 
@@ -176,19 +172,14 @@ def test_system_intervals_are_those_of_resampled_means():
     found = correlate_systems(x, y, [str(m) for m in models], weights=weights)
     expected = {"pearson": [], "spearman": [], "kendall": []}
     for row in weights.astype(int):
-        pairs = [
-            (np.repeat(x, row * (models == m)).mean(), np.repeat(y, row * (models == m)).mean())
-            for m in range(4)
-        ]
+        pairs = [(np.repeat(x, row * (models == m)).mean(), np.repeat(y, row * (models == m)).mean()) for m in range(4)]
         a, b = np.array(pairs).T
         expected["pearson"].append(stats.pearsonr(a, b)[0])
         expected["spearman"].append(stats.spearmanr(a, b)[0])
         expected["kendall"].append(stats.kendalltau(a, b)[0])
     for name, values in expected.items():
         coefficient = getattr(found, name)
-        assert (coefficient.low, coefficient.high) == pytest.approx(
-            tuple(np.quantile(values, [0.025, 0.975]))
-        )
+        assert (coefficient.low, coefficient.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 
 
 def test_two_systems_have_no_correlation():

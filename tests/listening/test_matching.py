@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mertric.errors import InputError, TableError
+from mertric.listening.items import Item
 from mertric.listening.matching import match
-from mertric.listening.ratings import Item, read_ratings
+from mertric.listening.ratings import read_ratings
 from mertric.listening.scores import Metric, identify, read_scores
 
 LONG = "model,track,stem,rating\n"
@@ -76,9 +77,7 @@ def test_join_by_file_id_lists_what_is_left_over(write):
 
 
 def test_join_by_model_track_stem_ignores_case_and_unicode_form(write):
-    scores = read_scores(
-        write("s.csv", "estimate,sdr\nout/M/Bjo\u0308rk/vocals.wav,1\nout/M/Bjo\u0308rk/bass.wav,2\n")
-    )
+    scores = read_scores(write("s.csv", "estimate,sdr\nout/M/Bjo\u0308rk/vocals.wav,1\nout/M/Bjo\u0308rk/bass.wav,2\n"))
     ratings = read_ratings(write("r.csv", LONG + "m,Björk,Bass,30\nm,Björk,Vocals,70\n"))
     joined = match(scores, ratings)
     np.testing.assert_array_equal(joined.ratings, [30, 70])
@@ -90,9 +89,7 @@ def test_join_by_id_takes_the_path_ending(write):
     joined = match(scores, read_ratings(write("r.csv", "id,rating\nb/x.wav,5\n./a/x,4\ny,3\n")))
     np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [2, 1, 3])
     assert (joined.unmatched_scores, joined.unmatched_ratings) == ((), ())
-    with pytest.raises(
-        TableError, match=r"the rating of x.wav fits 2 estimates \(out/a/x.wav, out/b/x.wav\)"
-    ):
+    with pytest.raises(TableError, match=r"the rating of x.wav fits 2 estimates \(out/a/x.wav, out/b/x.wav\)"):
         match(scores, read_ratings(write("r.csv", "id,rating\nx.wav,5\n")))
 
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from mertric.errors import InputError, TableError
-from mertric.listening.ratings import Item, read_ratings
+from mertric.listening.items import Item
+from mertric.listening.ratings import read_ratings
 
 BAKEOFF = """session_uuid,track,stem type,IRM1,Open-UMix,lpf_anchor,reference,rating_time,rating_std,\
 violation_time,violation_total
@@ -70,9 +71,7 @@ def test_bakeoff_without_models_and_with_bad_violation_counts(write):
     with pytest.raises(TableError, match="has no model column"):
         read_ratings(write("b.csv", "session_uuid,track,stem type,violation_total\ns,t,bass,0\n"))
     rows = "session_uuid,track,stem type,M,violation_total\ns,t,bass,5,0.5\ns,t,bass,,0\n"
-    with pytest.raises(
-        TableError, match=r"line 2: violation_total is '0\.5', expected a whole number"
-    ) as caught:
+    with pytest.raises(TableError, match=r"line 2: violation_total is '0\.5', expected a whole number") as caught:
         read_ratings(write("b.csv", rows))
     assert "line 3: no model has a rating" in str(caught.value)
 
@@ -116,9 +115,7 @@ def test_long_by_id_and_by_model_track_stem(write):
         "r.csv, line 6: no id, and model or track is empty; row skipped",
         "r.csv, line 7: rating is empty; row skipped",
     ]
-    named = read_ratings(
-        write("r.csv", "model,track,stem,rater,rating\nm,t,bass,p,1\nm,t,bass,q,2\nm,t,bass,,2\n")
-    )
+    named = read_ratings(write("r.csv", "model,track,stem,rater,rating\nm,t,bass,p,1\nm,t,bass,q,2\nm,t,bass,,2\n"))
     assert named.items[0].item == Item(model="m", track="t", stem="bass")
     assert named.items[0].by_rater == {"p": 1.0, "q": 2.0}
     assert str(named.problems[0]) == "r.csv, line 4: rater is empty; row skipped"
@@ -126,9 +123,7 @@ def test_long_by_id_and_by_model_track_stem(write):
 
 def test_wide_ratings_and_a_mean_that_is_not_theirs(write):
     header = "file_id,model_name,model_type,subject_rating_0,subject_rating_1,rating_0,rating_1,DMOS\n"
-    ratings = read_ratings(
-        write("g.csv", header + "fileid_1,m,generative,a,b,2,4,3\nfileid_2,m,generative,a,b,2,,4\n")
-    )
+    ratings = read_ratings(write("g.csv", header + "fileid_1,m,generative,a,b,2,4,3\nfileid_2,m,generative,a,b,2,,4\n"))
     assert ratings.format == "gensvs"
     first, second = ratings.items
     assert first.item == Item(model="m", track="fileid_1", stem="vocals", model_type="generative")
@@ -153,9 +148,7 @@ def test_unknown_formats_list_what_was_found_and_expected(write):
 
 
 def test_no_usable_rating_and_unknown_average(write):
-    with pytest.raises(
-        TableError, match=r"\(long format\) holds no usable rating: r.csv, line 2: rating 'x'"
-    ):
+    with pytest.raises(TableError, match=r"\(long format\) holds no usable rating: r.csv, line 2: rating 'x'"):
         read_ratings(write("r.csv", "id,rating\na,x\n"))
     with pytest.raises(InputError, match="average='mode'"):
         read_ratings(write("r.csv", "id,rating\na,1\n"), average="mode")

@@ -22,9 +22,7 @@ def test_rows_of_wrong_length_are_reported_by_line_and_skipped(write):
 
 
 def test_json_rows_keep_numbers_and_report_what_is_no_object(write):
-    table = read_table(
-        write("a.json", '[{"id": "x", "sdr": 1, "mse": "-inf"}, 7, {"sdr": null, "flag": true}]')
-    )
+    table = read_table(write("a.json", '[{"id": "x", "sdr": 1, "mse": "-inf"}, 7, {"sdr": null, "flag": true}]'))
     assert table.columns == ("id", "sdr", "mse", "flag")
     assert table.rows[0] == {"id": "x", "sdr": 1.0, "mse": "-inf"}
     assert table.rows[1] == {"sdr": None, "flag": "True"}

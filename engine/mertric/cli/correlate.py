@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mertric.listening.analysis import Result
+    from mertric.listening.items import Ratings
     from mertric.listening.matching import RatedScores
-    from mertric.listening.ratings import Ratings
     from mertric.listening.scores import Scores
 
 _FILE = click.Path(path_type=Path)

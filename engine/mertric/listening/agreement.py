@@ -149,9 +149,7 @@ def intraclass_correlation(values: Sequence[Array]) -> tuple[float | None, float
     return float((between - within) / (between + (size - 1) * within)), float((between - within) / between)
 
 
-def split_half(
-    units: Sequence[Mapping[str, float]], *, splits: int, seed: int
-) -> tuple[float | None, float | None]:
+def split_half(units: Sequence[Mapping[str, float]], *, splits: int, seed: int) -> tuple[float | None, float | None]:
     """Spearman and Pearson split-half reliability of the items' means.
 
     Raters are put in random order; each item's first half in that order stands against its second half. The
@@ -171,9 +169,7 @@ def split_half(
         rank = np.cumsum(~np.isnan(shuffled), axis=1)
         first = rank <= rank[:, -1:] // 2
         halves = [np.nanmean(np.where(half, shuffled, np.nan), axis=1) for half in (first, ~first)]
-        results.append(
-            [float(f(halves[0], halves[1], ones)[0]) for f in (weighted_spearman, weighted_pearson)]
-        )
+        results.append([float(f(halves[0], halves[1], ones)[0]) for f in (weighted_spearman, weighted_pearson)])
     spearman, pearson = np.array(results).T
     return _stepped_up(spearman), _stepped_up(pearson)
 
@@ -192,9 +188,7 @@ def leave_one_out(units: Sequence[Mapping[str, float]]) -> float | None:
             own.setdefault(rater, []).append(value)
             others.setdefault(rater, []).append((total - value) / (len(unit) - 1))
     found = [
-        float(
-            weighted_spearman(np.array(own[rater]), np.array(others[rater]), np.ones((1, len(own[rater]))))[0]
-        )
+        float(weighted_spearman(np.array(own[rater]), np.array(others[rater]), np.ones((1, len(own[rater]))))[0])
         for rater in own
         if len(own[rater]) >= MINIMUM
     ]

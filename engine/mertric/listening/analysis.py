@@ -87,9 +87,7 @@ class Result:
         return row
 
 
-def groups(
-    rated: RatedScores, *, by: str | None = None, resamples: int = 2000, seed: int = 0
-) -> tuple[Group, ...]:
+def groups(rated: RatedScores, *, by: str | None = None, resamples: int = 2000, seed: int = 0) -> tuple[Group, ...]:
     """Split items by stem, model type or model, with ``all`` of them last.
 
     Parameters
@@ -126,9 +124,7 @@ def groups(
     return tuple(found)
 
 
-def correlate_groups(
-    rated: RatedScores, split: Sequence[Group], *, levels: Sequence[str] = LEVELS
-) -> list[Result]:
+def correlate_groups(rated: RatedScores, split: Sequence[Group], *, levels: Sequence[str] = LEVELS) -> list[Result]:
     """Correlate every metric with the ratings of every group, by items and by models.
 
     System-level results are left out where a group has a single model.
@@ -145,16 +141,12 @@ def correlate_groups(
                 if level == "item":
                     found = correlate(scores, ratings, weights=group.weights)
                 else:
-                    found = correlate_systems(
-                        scores, ratings, list(models[group.indices]), weights=group.weights
-                    )
+                    found = correlate_systems(scores, ratings, list(models[group.indices]), weights=group.weights)
                 results.append(Result(group.name, level, metric, group.tracks, found))
     return results
 
 
-def compare_groups(
-    rated: RatedScores, split: Sequence[Group], first: str, second: str
-) -> list[dict[str, object]]:
+def compare_groups(rated: RatedScores, split: Sequence[Group], first: str, second: str) -> list[dict[str, object]]:
     """Compare two metrics in every group: one row a group and coefficient.
 
     Raises
@@ -167,10 +159,7 @@ def compare_groups(
     for group in split:
         index = group.indices
         found: Sequence[Comparison] = compare(a[index], b[index], rated.ratings[index], weights=group.weights)
-        rows += [
-            {"group": group.name, "metric": first, "other": second, **asdict(comparison)}
-            for comparison in found
-        ]
+        rows += [{"group": group.name, "metric": first, "other": second, **asdict(comparison)} for comparison in found]
     return rows
 
 

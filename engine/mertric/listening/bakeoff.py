@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mertric.errors import TableError
 from mertric.listening.collector import Collector, parse_rating
-from mertric.listening.ratings import Item, Ratings
+from mertric.listening.items import Item, Ratings
 from mertric.listening.tables import text
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def read_bakeoff(table: Table, *, max_violations: int = 3, average: str = "mean"
     collector = Collector(table, average)
     models = [c for c in table.columns if c not in _HIDDEN and not _NO_MODEL.fullmatch(c)]
     if not models:
-        raise TableError(
-            f"{table.path} has no model column beside {', '.join(table.columns)}; expected one per model"
-        )
+        raise TableError(f"{table.path} has no model column beside {', '.join(table.columns)}; expected one per model")
     dropped = empty = 0
     for row, place in zip(table.rows, table.places, strict=True):
         try:
@@ -52,9 +50,7 @@ def read_bakeoff(table: Table, *, max_violations: int = 3, average: str = "mean"
                 empty += 1
             else:
                 collector.add(Item(model=model, track=base.track, stem=base.stem), session, value)
-    notes = [
-        f"{dropped} of {len(table.rows)} rows have violation_total above {max_violations} and were dropped"
-    ]
+    notes = [f"{dropped} of {len(table.rows)} rows have violation_total above {max_violations} and were dropped"]
     notes += [f"{empty} ratings are empty"] * bool(empty)
     hidden = [name for name in _HIDDEN if name in table.columns]
     notes += [f"hidden {' and '.join(hidden)} left out"] * bool(hidden)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mertric.errors import InputError, TableError
-from mertric.listening.ratings import Item, Rating, Ratings
+from mertric.listening.items import Item, Rating, Ratings
 from mertric.listening.tables import Problem, number, text
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ class Collector:
         centre = statistics.fmean if self.average == "mean" else statistics.median
         ratings = []
         for item in dict.fromkeys([*self.values, *self.given_mean]):
-            by_rater = {
-                rater: statistics.fmean(values) for rater, values in self.values.get(item, {}).items()
-            }
+            by_rater = {rater: statistics.fmean(values) for rater, values in self.values.get(item, {}).items()}
             mean = centre(by_rater.values()) if by_rater else self.given_mean[item]
             if not raters_known:
                 by_rater = {f"#{index}": value for index, value in enumerate(by_rater.values(), start=1)}
@@ -52,9 +50,7 @@ class Collector:
         if not ratings:
             listed = "; ".join(map(str, [*notes, *self.problems[:5]])) or "no row has one"
             raise TableError(f"{self.table.path} ({kind} format) holds no usable rating: {listed}")
-        return Ratings(
-            self.table.path, kind, tuple(ratings), raters_known, tuple(self.problems), tuple(notes)
-        )
+        return Ratings(self.table.path, kind, tuple(ratings), raters_known, tuple(self.problems), tuple(notes))
 
 
 def row_item(row: Mapping[str, Cell], *, stem: str = "") -> Item:

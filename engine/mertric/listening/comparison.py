@@ -120,9 +120,7 @@ def steiger_test(r_first: float, r_second: float, r_between: float, n: int) -> t
         If n is 3 or less, or a correlation with the ratings is -1 or 1.
     """
     if n <= MINIMUM or max(abs(r_first), abs(r_second)) >= 1:
-        raise InputError(
-            f"Steiger's test of r = {r_first:g} and {r_second:g} on {n} items; needs n > 3 and |r| < 1"
-        )
+        raise InputError(f"Steiger's test of r = {r_first:g} and {r_second:g} on {n} items; needs n > 3 and |r| < 1")
     pooled = (r_first + r_second) / 2
     square = pooled**2
     covariance = r_between * (1 - 2 * square) - square * (1 - 2 * square - r_between**2) / 2
@@ -146,9 +144,7 @@ def _compare(
     once = np.ones((1, n))
     r_a, r_b = (float(correlation(x, y, once)[0]) if n >= MINIMUM else math.nan for x in (a, b))
     if math.isnan(r_a) or math.isnan(r_b):
-        raise InputError(
-            f"{n} items have both scores for {name}, or their values are all equal; nothing to compare"
-        )
+        raise InputError(f"{n} items have both scores for {name}, or their values are all equal; nothing to compare")
     sign_a, sign_b = math.copysign(1, r_a), math.copysign(1, r_b)
     first, second = abs(r_a), abs(r_b)
     low = high = bootstrap_p = z = p = None

@@ -8,7 +8,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from mertric.listening.collector import Collector, parse_rating, row_item
-from mertric.listening.ratings import STEMS, Item, Ratings, detect_format
+from mertric.listening.items import STEMS, Item, Ratings
 from mertric.listening.tables import Problem, text
 
 if TYPE_CHECKING:
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 _HIDDEN_STIMULUS = re.compile(r"reference|.*anchor.*", re.IGNORECASE)
 
 
-def read_wide(table: Table, *, average: str = "mean") -> Ratings:
+def read_wide(table: Table, *, kind: str, average: str = "mean") -> Ratings:
     """Read one row an item with a column a rater: ``rating_0``, ``rating_1``, ... (and ``DMOS``, their mean).
 
     Raters are named by ``subject_rating_k`` where the file has it, as GenSVS's does, else by their column. A
     mean that differs from the given ``DMOS`` by more than 0.001 is reported; the mean of the single ratings
     is used.
     """
-    kind = detect_format(table)
     collector = Collector(table, average)
     raters = [name for name in table.columns if re.fullmatch(r"rating_\d+", name)]
     for row, place in zip(table.rows, table.places, strict=True):
@@ -44,9 +43,7 @@ def read_wide(table: Table, *, average: str = "mean") -> Ratings:
         if given is not None:
             collector.given_mean[item] = given
             if present and abs(statistics.fmean(present.values()) - given) > 1e-3:
-                message = (
-                    f"DMOS {given:g} is not the mean {statistics.fmean(present.values()):g} of its ratings"
-                )
+                message = f"DMOS {given:g} is not the mean {statistics.fmean(present.values()):g} of its ratings"
                 collector.problems.append(Problem(place, f"{message}; the single ratings are used"))
     return collector.result(kind, raters_known=bool(raters))
 
@@ -61,13 +58,9 @@ def read_webmushra(table: Table, *, average: str = "mean") -> Ratings:
     """
     collector = Collector(table, average)
     mushra = "rating_stimulus" in table.columns
-    stimulus_column, score_column = (
-        ("rating_stimulus", "rating_score") if mushra else ("stimuli", "stimuli_rating")
-    )
+    stimulus_column, score_column = ("rating_stimulus", "rating_score") if mushra else ("stimuli", "stimuli_rating")
     before = table.columns[: table.columns.index("trial_id")]
-    rater_columns = (
-        ["session_uuid"] if "session_uuid" in before else [c for c in before if c != "session_test_id"]
-    )
+    rater_columns = ["session_uuid"] if "session_uuid" in before else [c for c in before if c != "session_test_id"]
     hidden = training = 0
     for position, (row, place) in enumerate(zip(table.rows, table.places, strict=True)):
         trial, stimulus = text(row, ["trial_id"]), text(row, [stimulus_column])
@@ -104,9 +97,7 @@ def read_long(table: Table, *, average: str = "mean") -> Ratings:
     Rows of one item are averaged. Without a rater column each row counts as another, unknown rater.
     """
     collector = Collector(table, average)
-    rater_column = next(
-        (c for c in ("rater", "subject", "listener", "session_uuid") if c in table.columns), None
-    )
+    rater_column = next((c for c in ("rater", "subject", "listener", "session_uuid") if c in table.columns), None)
     for position, (row, place) in enumerate(zip(table.rows, table.places, strict=True)):
         try:
             item, value = row_item(row), parse_rating(row.get("rating"))

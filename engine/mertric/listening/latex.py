@@ -27,10 +27,7 @@ def latex_tables(results: Sequence[Result]) -> str:
     """
     levels = [level for level in LEVELS if any(result.level == level for result in results)]
     head = "% \\usepackage{booktabs}"
-    return (
-        "\n\n".join([head, *(_table([r for r in results if r.level == level], level) for level in levels)])
-        + "\n"
-    )
+    return "\n\n".join([head, *(_table([r for r in results if r.level == level], level) for level in levels)]) + "\n"
 
 
 def _table(results: Sequence[Result], level: str) -> str:

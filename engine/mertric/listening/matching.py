@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.errors import InputError, TableError
-from mertric.listening.ratings import Item
+from mertric.listening.items import Item
 from mertric.listening.scores import Metric
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mertric.listening.ratings import Rating, Ratings
+    from mertric.listening.items import Rating, Ratings
     from mertric.listening.scores import ScoredItem, Scores
 
 
@@ -98,9 +98,7 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
         by_rater=tuple(rating.by_rater for _, rating in pairs),
         metrics=_metric_arrays(scores.metrics, scored_items),
         unmatched_scores=tuple(_name(scored) for scored in scores.items if id(scored) not in matched_scores),
-        unmatched_ratings=tuple(
-            str(rating.item) for rating in ratings.items if id(rating) not in matched_ratings
-        ),
+        unmatched_ratings=tuple(str(rating.item) for rating in ratings.items if id(rating) not in matched_ratings),
     )
 
 
@@ -176,8 +174,7 @@ def _metric_arrays(names: Sequence[str], scored: Sequence[ScoredItem]) -> dict[M
     for name in names:
         layers = sorted({layer for s in scored for n, layer in s.values if n == name and layer is not None})
         per_layer = {
-            Metric(name, layer): np.array([s.values.get((name, layer), np.nan) for s in scored])
-            for layer in layers
+            Metric(name, layer): np.array([s.values.get((name, layer), np.nan) for s in scored]) for layer in layers
         }
         whole = np.array([next((v for (n, _), v in s.values.items() if n == name), np.nan) for s in scored])
         varies = any(((values != whole) & ~np.isnan(values)).any() for values in per_layer.values())

@@ -85,9 +85,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise DependencyError(
-            'plots need matplotlib, which is not installed: pip install "mertric[plots]"'
-        ) from error
+        raise DependencyError('plots need matplotlib, which is not installed: pip install "mertric[plots]"') from error
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -110,9 +108,7 @@ def _scatter(folder: Path, metric: Metric, values: Array, rated: RatedScores, sp
         index = group.indices[np.isfinite(values[group.indices])]
         points = axes.scatter(values[index], rated.ratings[index], s=12, alpha=0.6, label=group.name)
         if len(index) > 2 and np.ptp(values[index]) > 0:
-            axes.plot(
-                *rank_fit(values[index], rated.ratings[index]), color=points.get_facecolor()[0], alpha=1.0
-            )
+            axes.plot(*rank_fit(values[index], rated.ratings[index]), color=points.get_facecolor()[0], alpha=1.0)
     axes.set_xlabel(f"{metric} ({infinite} infinite not shown)" if infinite else str(metric))
     axes.set_ylabel("mean rating")
     if len(named) > 1:
@@ -127,9 +123,7 @@ def _bars(folder: Path, level: str, results: Sequence[Result]) -> Path:
     height = 0.8 / len(groups)
     for place, group in enumerate(groups):
         chosen = [
-            result
-            for result in results
-            if result.group == group and result.correlation.spearman.value is not None
+            result for result in results if result.group == group and result.correlation.spearman.value is not None
         ]
         values, errors = _with_errors(chosen)
         where = [metrics.index(result.metric) + (place - (len(groups) - 1) / 2) * height for result in chosen]
@@ -151,14 +145,11 @@ def _layers(folder: Path, results: Sequence[Result]) -> Path:
             chosen = [
                 result
                 for result in results
-                if (result.metric.name, result.group) == (name, group)
-                and result.correlation.spearman.value is not None
+                if (result.metric.name, result.group) == (name, group) and result.correlation.spearman.value is not None
             ]
             values, errors = _with_errors(chosen)
             layers = [result.metric.layer for result in chosen]
-            axes.errorbar(
-                layers, np.abs(values), yerr=errors, marker="o", capsize=2, label=f"{name}, {group}"
-            )
+            axes.errorbar(layers, np.abs(values), yerr=errors, marker="o", capsize=2, label=f"{name}, {group}")
     axes.set_xlabel("layer")
     axes.set_ylabel("magnitude of Spearman correlation, 95 % interval")
     axes.legend()

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.errors import TableError
-from mertric.listening.ratings import STEMS, Item
+from mertric.listening.items import STEMS, Item
 from mertric.listening.tables import Problem, number, read_table, text
 
 if TYPE_CHECKING:
@@ -111,12 +111,8 @@ def read_scores(path: Path | str) -> Scores:
         for name, value in _row_values(row, metrics, place, problems).items():
             if scored.values.setdefault((name, layer), value) != value:
                 where = f" on layer {layer}" if layer is not None else ""
-                raise TableError(
-                    f"{place}: {estimate or item} has a second {name}{where}; keep one score an estimate"
-                )
-    notes = tuple(
-        f"{count} rows with status {status!r}" for status, count in statuses.items() if status != "ok"
-    )
+                raise TableError(f"{place}: {estimate or item} has a second {name}{where}; keep one score an estimate")
+    notes = tuple(f"{count} rows with status {status!r}" for status, count in statuses.items() if status != "ok")
     return Scores(table.path, metrics, tuple(items.values()), tuple(problems), notes)
 
 

@@ -82,9 +82,7 @@ def read_table(path: Path | str) -> Table:
     except OSError as error:
         raise TableError(f"cannot read {path}: {error.strerror or error}; give an existing file") from error
     except UnicodeDecodeError as error:
-        raise TableError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV or JSON"
-        ) from error
+        raise TableError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8 CSV or JSON") from error
     table = _from_json(path, text) if path.suffix.lower() == ".json" else _from_csv(path, text)
     if not table.rows:
         found = "; ".join(map(str, table.problems)) or "a header and nothing below it"
@@ -124,9 +122,7 @@ def _from_csv(path: Path, content: str) -> Table:
         raise TableError(f"{path} is empty; expected a CSV file with a header line")
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
-        raise TableError(
-            f"{path} names columns twice: {', '.join(map(repr, repeated))}; rename or remove one"
-        )
+        raise TableError(f"{path} names columns twice: {', '.join(map(repr, repeated))}; rename or remove one")
     rows: list[Mapping[str, Cell]] = []
     places: list[str] = []
     problems: list[Problem] = []
@@ -147,9 +143,7 @@ def _from_json(path: Path, content: str) -> Table:
     try:
         payload = json.loads(content)
     except json.JSONDecodeError as error:
-        raise TableError(
-            f"{path} is not JSON (line {error.lineno}: {error.msg}); expected an array of rows"
-        ) from error
+        raise TableError(f"{path} is not JSON (line {error.lineno}: {error.msg}); expected an array of rows") from error
     if not isinstance(payload, list):
         raise TableError(f"{path} holds a JSON {type(payload).__name__}; expected an array of row objects")
     rows: list[Mapping[str, Cell]] = []
