@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PACKAGES = ("mertric", "numpy", "scipy", "numba", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "torch")
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 MEMORY = """
 import json, resource, sys
@@ -31,7 +32,7 @@ print(json.dumps(peak / 1024))
 
 
 def environment() -> dict[str, Any]:
-    """CPU, cores, system, versions of what matters, and ONNX Runtime's providers where it is installed."""
+    """CPU, cores, system, versions, ONNX Runtime's providers, thread settings, and the load of the last minute."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -51,6 +52,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
         "providers": providers,
+        "threads": {name: os.environ[name] for name in THREADS if name in os.environ},
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

@@ -114,9 +114,14 @@ def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: floa
     """
     if sample_rate is None:
         raise AudioError("an array of samples needs its rate: pass sample_rate=, in Hz.")
-    if sample_rate != int(sample_rate) or sample_rate <= 0:
+    if not (sample_rate > 0 and float(sample_rate).is_integer()):
         raise AudioError(f"sample_rate is {sample_rate!r}; expected a positive whole number of Hz.")
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+    except ValueError as error:
+        raise AudioError(
+            f"audio cannot be made an array ({error}); expected [samples] or [channels, samples]."
+        ) from error
     if array.ndim not in (1, 2):
         raise AudioError(f"audio has shape {array.shape}; expected [samples] or [channels, samples].")
     if array.ndim == 2 and array.shape[0] > array.shape[1] > 0:
@@ -127,7 +132,8 @@ def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: floa
         array = array / -float(np.iinfo(array.dtype).min)
     elif not np.issubdtype(array.dtype, np.floating):
         raise AudioError(f"audio has dtype {array.dtype}; expected floating point or signed integers.")
-    array = np.atleast_2d(array).astype(np.float32)
+    with np.errstate(over="ignore"):
+        array = np.atleast_2d(array).astype(np.float32)
     if max_seconds is not None:
         array = array[:, : round(max_seconds * sample_rate)]
     return _checked(Audio(array, int(sample_rate), "array"))

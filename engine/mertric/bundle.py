@@ -140,7 +140,7 @@ def read_bundle(path: Path | str) -> Bundle:
     BundleError
         There is no bundle at `path`, or its manifest is broken or of another format version.
     """
-    path = Path(path)
+    path = Path(path).absolute()
     manifest = path / MANIFEST
     if not manifest.is_file():
         if (path / "config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -161,11 +162,7 @@ class Encoder:
             It is shorter than the receptive field.
         """
         samples = to_mono(audio, self.bundle.sample_rate, protocol)
-        if self.bundle.frames(samples.size) == 0:
-            raise AudioError(
-                f"{audio.name} is too short: {audio.seconds * 1000:.1f} ms, {samples.size} samples at "
-                f"{self.bundle.sample_rate} Hz; the first frame needs {self.bundle.receptive_field}."
-            )
+        self._require_frame(samples, audio.name)
         return samples
 
     def embed_samples(
@@ -177,11 +174,19 @@ class Encoder:
     ) -> Embeddings:
         """Compute hidden states of prepared samples: float32 [samples], mono, at the model's rate."""
         chosen = self.check_layers(layers)
+        self._require_frame(samples, "the clip")
         entry = self._network.entry(samples)
         if windows is None:
             return self._embeddings(self._network.states([entry], chosen)[0], chosen)
         frame_rate = self.bundle.sample_rate / self.bundle.hop
         return self._embeddings(windows.states(self._network, entry, chosen, frame_rate=frame_rate), chosen)
+
+    def _require_frame(self, samples: NDArray[np.float32], name: str) -> None:
+        if self.bundle.frames(samples.size) == 0:
+            raise AudioError(
+                f"{name} is too short: {samples.size / self.bundle.sample_rate * 1000:.1f} ms, {samples.size} samples "
+                f"at {self.bundle.sample_rate} Hz; the first frame needs {self.bundle.receptive_field}."
+            )
 
     def _embeddings(self, hidden: NDArray[np.float32], layers: tuple[int, ...]) -> Embeddings:
         middles = np.arange(hidden.shape[1]) * self.bundle.hop + self.bundle.receptive_field / 2
@@ -201,7 +206,10 @@ class Encoder:
             if layers != "all":
                 raise InputError(f"layers is {layers!r}; expected 'all' or a sequence of numbers.")
             return tuple(range(self.layers + 1))
-        chosen = tuple(layers)
+        try:
+            chosen = tuple(operator.index(layer) for layer in layers)
+        except TypeError:
+            raise InputError(f"layers is {layers!r}; expected 'all' or a sequence of whole numbers.") from None
         wrong = [layer for layer in chosen if layer not in range(self.layers + 1)]
         if wrong or not chosen or len(set(chosen)) != len(chosen):
             raise InputError(

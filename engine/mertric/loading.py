@@ -13,7 +13,7 @@ from mertric.errors import BundleError, DependencyError
 from mertric.network import CHUNK
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def load(
@@ -52,7 +52,7 @@ def find_bundle(model: Path | str) -> Path:
     if path.exists():
         return path
     name = str(model)
-    if not _HUB_ID.fullmatch(name):
+    if not _HUB_ID.fullmatch(name) or path.parent.exists():
         raise BundleError(f"{name} does not exist; expected a bundle's directory or a hub id such as {DEFAULT_MODEL}.")
     directory = bundle_directory(name)
     if not (directory / MANIFEST).is_file():

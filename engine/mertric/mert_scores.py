@@ -154,9 +154,9 @@ class MertScorer:
     def _clip(self, reading: Future[NDArray[np.float32]]) -> _Clip:
         try:
             samples = reading.result()
+            hidden = self._encoder.embed_samples(samples, layers=self._layers, windows=self._windows).hidden
         except MertricError as error:
             return _Clip(problem=str(error))
-        hidden = self._encoder.embed_samples(samples, layers=self._layers, windows=self._windows).hidden
         return _Clip(self._protocol.finish(hidden), silent=not samples.any())
 
     def _compare(

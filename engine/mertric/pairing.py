@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from mertric.audio import SUFFIXES
 from mertric.errors import PairingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 STEMS = ("bass", "drums", "vocals", "other")
 _SUMS = ("mixture", "accompaniment")
@@ -109,16 +111,25 @@ def find_audio(folder: Path) -> list[Path]:
     PairingError
         There are none.
     """
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    found = sorted(_walk(folder, set()))
     if not found:
         raise PairingError(f"{folder} holds no audio files; expected files that end in {', '.join(sorted(SUFFIXES))}.")
     return found
+
+
+def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Yield audio files, links to nowhere among them, below a folder; linked folders are entered once."""
+    real = folder.resolve()
+    if real in seen:
+        return
+    seen.add(real)
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walk(path, seen)
+        elif path.suffix.lower() in SUFFIXES:
+            yield path
 
 
 def find_sources(folder: Path) -> list[Path]:
@@ -161,8 +172,8 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
     tracks, stems = _tracks(left), {path: _stem(below) for path, below in left.items()}
     partners: dict[Path, Path] = {}
     keys: list[Callable[[Path], Iterable[str]]] = [
-        lambda path: [path.as_posix()],
-        lambda path: [path.with_suffix("").as_posix()],
+        lambda path: [_normal(path)],
+        lambda path: [_normal(path.with_suffix(""))],
         identifiers,
     ]
     for key in keys:
@@ -248,9 +259,14 @@ def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Pa
     )
 
 
+def _normal(path: Path) -> str:
+    """Spell a path with composed characters, whichever way the file system has them."""
+    return unicodedata.normalize("NFC", path.as_posix())
+
+
 def _model_names(folders: Sequence[Path]) -> list[str]:
     """Name each folder by its last part, or by as many parts as tell the folders apart."""
-    resolved = [folder.resolve() for folder in folders]
+    resolved = [Path(os.path.abspath(folder)) for folder in folders]  # noqa: PTH100  (links keep their names)
     depth = 1
     while len({path.parts[-depth:] for path in resolved}) < len(resolved):
         depth += 1

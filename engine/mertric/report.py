@@ -56,6 +56,14 @@ def write_json(path: Path | str, payload: object) -> None:
     write_text(path, json.dumps(_strict(payload), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_rows(rows: Sequence[Mapping[str, object]], *, csv_path: Path | None, json_path: Path | None) -> None:
+    """Write rows that all have the same keys to the files that are asked for."""
+    if csv_path:
+        write_csv(csv_path, rows, list(rows[0]))
+    if json_path:
+        write_json(json_path, rows)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write a UTF-8 file through a temporary one beside it, so that a reader never sees half of it.
 

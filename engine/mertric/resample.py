@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -18,7 +18,11 @@ LOWPASS_FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
 _BLOCK = 1 << 20
-"""Input samples per matrix product: bounds the memory of a resampling at any length."""
+"""Samples copied out for one matrix product: bounds the memory of a resampling at any length."""
+_PHASES = 160
+"""Outputs of a block whose filters stand in one matrix."""
+_LEAST_PHASES = 64
+"""Outputs of a block at least: a few periods make one block, as a wide matrix is what BLAS is good at."""
 
 
 def resample(samples: NDArray[np.float32], source_rate: int, target_rate: int) -> NDArray[np.float32]:
@@ -52,28 +56,61 @@ def resample(samples: NDArray[np.float32], source_rate: int, target_rate: int) -
     if source_rate == target_rate or not samples.size:
         return samples
     divisor = math.gcd(source_rate, target_rate)
-    step, phases = source_rate // divisor, target_rate // divisor
-    filters, width = _filters(step, phases)
+    repeats = -(-_LEAST_PHASES // (target_rate // divisor))
+    step, phases = repeats * source_rate // divisor, repeats * target_rate // divisor
+    groups = _filters(step, phases)
     length = -(-phases * samples.size // step)
     blocks = -(-length // phases)
-    padded = np.zeros((blocks - 1) * step + filters.shape[0], np.float32)
-    used = min(samples.size, padded.size - width)
-    padded[width : width + used] = samples[:used]
-    windows = as_strided(padded, (blocks, filters.shape[0]), (step * padded.itemsize, padded.itemsize), writeable=False)
+    before = -groups[0].first
+    padded = np.zeros(before + (blocks - 1) * step + groups[-1].first + len(groups[-1].taps), np.float32)
+    used = min(samples.size, padded.size - before)
+    padded[before : before + used] = samples[:used]
     output = np.empty((blocks, phases), np.float32)
-    rows = max(1, _BLOCK // step)
-    for start in range(0, blocks, rows):
-        # A matrix with overlapping rows is outside what BLAS takes, so each block of them is copied out.
-        np.matmul(np.ascontiguousarray(windows[start : start + rows]), filters, out=output[start : start + rows])
+    for group in groups:
+        _filter(padded[before + group.first :], step, group.taps, output[:, group.phases])
     return output.reshape(-1)[:length]
 
 
+class _Group(NamedTuple):
+    """Filters of consecutive phases over the samples that they all see.
+
+    Attributes
+    ----------
+    phases
+        Which outputs of a block.
+    first
+        The first sample seen, from the block's start.
+    taps : float32 [samples seen, phases]
+    """
+
+    phases: slice
+    first: int
+    taps: NDArray[np.float32]
+
+
 @lru_cache(maxsize=16)
-def _filters(step: int, phases: int) -> tuple[NDArray[np.float32], int]:
-    """Return the filters [taps, phases] for blocks of `step` samples, and the taps that lie before a block."""
+def _filters(step: int, phases: int) -> list[_Group]:
+    """Return the filters for blocks of `step` samples that give `phases` outputs each."""
     base = min(step, phases) * ROLLOFF
     width = math.ceil(LOWPASS_FILTER_WIDTH * step / base)
-    taps = np.arange(-width, width + step, dtype=np.float64)[:, None] / step
-    times = np.clip((taps - np.arange(phases) / phases) * base, -LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
-    window = np.i0(BETA * np.sqrt(1 - (times / LOWPASS_FILTER_WIDTH) ** 2)) / np.i0(BETA)
-    return (np.sinc(times) * window * (base / step)).astype(np.float32), width
+    groups = []
+    for start in range(0, phases, _PHASES):
+        group = np.arange(start, min(start + _PHASES, phases))
+        first = start * step // phases - width
+        last = -(-int(group[-1]) * step // phases) + width
+        distances = np.arange(first, last + 1)[:, None] / step - group / phases
+        times = np.clip(distances * base, -LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
+        window = np.i0(BETA * np.sqrt(1 - (times / LOWPASS_FILTER_WIDTH) ** 2)) / np.i0(BETA)
+        taps = (np.sinc(times) * window * (base / step)).astype(np.float32)
+        groups.append(_Group(slice(start, start + len(group)), first, taps))
+    return groups
+
+
+def _filter(samples: NDArray[np.float32], step: int, taps: NDArray[np.float32], output: NDArray[np.float32]) -> None:
+    """Apply filters to the samples from every `step` on, one row of `output` each."""
+    strides = (step * samples.itemsize, samples.itemsize)
+    windows = as_strided(samples, (len(output), len(taps)), strides, writeable=False)
+    rows = max(1, _BLOCK // len(taps))
+    for start in range(0, len(output), rows):
+        # A matrix with overlapping rows is outside what BLAS takes, so each block of them is copied out.
+        output[start : start + rows] = np.ascontiguousarray(windows[start : start + rows]) @ taps

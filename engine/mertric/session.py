@@ -91,8 +91,21 @@ class Session:
             ) from error
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Run the graph and return its outputs in the order they were asked for."""
-        results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
+        """Run the graph and return its outputs in the order they were asked for.
+
+        Raises
+        ------
+        ProviderError
+            ONNX Runtime failed, for instance for want of memory.
+        """
+        try:
+            results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            raise ProviderError(
+                f"ONNX Runtime failed on {shapes} ({str(error).strip().splitlines()[0]}). If memory ran out, use "
+                "shorter clips, smaller batches or windows."
+            ) from error
         return results
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -27,11 +25,11 @@ from mertric.bundle import (
     read_bundle,
     sha256,
 )
-from mertric.errors import ExportError
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
 from mertric_export.graph import WeightFile
+from mertric_export.output import new_directory
 from mertric_export.positions import build_positions
 from mertric_export.transformer import VARIANTS, build_encoder
 from mertric_export.verify import verify
@@ -63,7 +61,7 @@ class Provenance:
 
 
 def export_checkpoint(
-    directory: Path | str,
+    source: Path | str,
     output: Path | str,
     *,
     provenance: Provenance,
@@ -75,8 +73,8 @@ def export_checkpoint(
 
     Parameters
     ----------
-    directory
-        See `read_checkpoint`.
+    source
+        A checkpoint's directory, see `read_checkpoint`.
     output
         The bundle's directory. It appears when it is whole and checked, or not at all.
     weights
@@ -91,34 +89,20 @@ def export_checkpoint(
     CheckpointError, ConfigurationError
         The checkpoint cannot be read or is not supported.
     ExportError
-        `output` is taken, or the bundle does not reproduce the checkpoint.
+        `output` is taken or cannot be written, or the bundle does not reproduce the checkpoint.
     """
     output = Path(output).absolute()
-    if output.exists() and not (force and (output / MANIFEST).is_file()) and not _is_empty(output):
-        raise ExportError(f"{output} exists already. Choose another place with -o, or replace a bundle with --force.")
-    notify("reading the checkpoint")
-    checkpoint = read_checkpoint(directory, weights=weights)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
+    with new_directory(output, manifest=MANIFEST, force=force) as directory:
+        notify("reading the checkpoint")
+        checkpoint = read_checkpoint(source, weights=weights)
         notify("writing graphs and weights")
-        _write_graphs(checkpoint, temporary)
-        _write_fold(checkpoint, temporary / FOLD)
-        manifest = _manifest(checkpoint, provenance, temporary)
-        _write_manifest(temporary, manifest)
+        _write_graphs(checkpoint, directory)
+        _write_fold(checkpoint, directory / FOLD)
+        manifest = _manifest(checkpoint, provenance, directory)
+        _write_manifest(directory, manifest)
         notify("checking against a float64 forward pass")
-        _write_manifest(temporary, manifest | {"parity": verify(checkpoint, temporary)})
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.chmod(0o755)
-        temporary.replace(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _write_manifest(directory, manifest | {"parity": verify(checkpoint, directory)})
     return read_bundle(output)
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 def _write_graphs(checkpoint: Checkpoint, directory: Path) -> None:

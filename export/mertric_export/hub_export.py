@@ -8,6 +8,7 @@ from mertric.bundle import MANIFEST, read_bundle
 from mertric.errors import BundleError, CheckpointError
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.hub import Fetched, fetch
+from mertric_export.output import require_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,7 @@ def export_model(
     CheckpointError, ConfigurationError, DependencyError, ExportError
         See `fetch` and `export_checkpoint`.
     """
+    require_free(output, manifest=MANIFEST, force=force)
     fetched = fetch(model, revision=revision, notify=notify)
     _compare_with_earlier(fetched, output)
     return export_checkpoint(

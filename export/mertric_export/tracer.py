@@ -7,8 +7,6 @@ benchmarks as what one would otherwise run. It is no bundle and `mertric.load` d
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from mertric_export.config import NORMALIZE_EPS
 from mertric_export.export import Provenance
 from mertric_export.hub import fetch
 from mertric_export.hubert import check_transformers, hubert_model, installed, require
+from mertric_export.output import new_directory, require_free
 from mertric_export.reference import hidden_states
 from mertric_export.verify import TOLERANCE, check_clip
 
@@ -60,7 +59,7 @@ class Traced:
 
 
 def trace_checkpoint(
-    directory: Path | str,
+    source: Path | str,
     output: Path | str,
     *,
     provenance: Provenance,
@@ -72,7 +71,7 @@ def trace_checkpoint(
 
     Parameters
     ----------
-    directory, provenance, weights, notify
+    source, provenance, weights, notify
         See `export_checkpoint`.
     output
         A directory. It appears when it is whole and checked, or not at all.
@@ -88,30 +87,17 @@ def trace_checkpoint(
     ExportError
         `output` is taken, PyTorch's model calls for other tensors, or the trace does not reproduce the checkpoint.
     """
-    output = Path(output)
-    empty = output.is_dir() and not any(output.iterdir())
-    if output.exists() and not empty and not (force and (output / MANIFEST).is_file()):
-        raise ExportError(
-            f"{output} exists already. Choose another place with -o, or replace a traced model with --force."
-        )
     versions = made_with()
-    notify("reading the checkpoint")
-    checkpoint = read_checkpoint(directory, weights=weights)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
-    try:
+    output = Path(output).absolute()
+    with new_directory(output, manifest=MANIFEST, force=force) as directory:
+        notify("reading the checkpoint")
+        checkpoint = read_checkpoint(source, weights=weights)
         notify("tracing PyTorch's model")
-        _trace(checkpoint, temporary / MODEL)
+        _trace(checkpoint, directory / MODEL)
         notify("checking against a float64 forward pass")
-        parity = compare(checkpoint, temporary / MODEL)
-        manifest = _manifest(checkpoint, provenance, temporary) | {"made_with": versions, "parity": parity}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.chmod(0o755)
-        temporary.replace(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        parity = compare(checkpoint, directory / MODEL)
+        manifest = _manifest(checkpoint, provenance, directory) | {"made_with": versions, "parity": parity}
+        (directory / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return Traced(path=output, model=provenance.model, license=provenance.license, parity=parity)
 
 
@@ -140,6 +126,7 @@ def trace_model(
         See `fetch` and `trace_checkpoint`.
     """
     made_with()
+    require_free(output, manifest=MANIFEST, force=force)
     fetched = fetch(model, revision=revision, notify=notify)
     provenance = Provenance(model=model, revision=fetched.revision, license=fetched.license)
     return trace_checkpoint(

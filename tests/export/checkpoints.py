@@ -33,9 +33,7 @@ SMALL = MertConfig(
 
 def load(directory: Path) -> dict[str, NDArray[Any]]:
     """All tensors of `model.safetensors`, as they are stored."""
-    return {
-        name: np.array(one.array) for name, one in read_safetensors(directory / "model.safetensors").items()
-    }
+    return {name: np.array(one.array) for name, one in read_safetensors(directory / "model.safetensors").items()}
 
 
 def save(directory: Path, tensors: Mapping[str, NDArray[Any]], name: str = "model.safetensors") -> None:
@@ -99,9 +97,7 @@ def torch_file(tensors: Mapping[str, NDArray[Any]], order: str = "<") -> TorchFi
     for index, (name, tensor) in enumerate(tensors.items()):
         kind = tensor.dtype.str[1:]
         stride = [step // tensor.itemsize for step in tensor.strides]
-        file.described[name] = Described(
-            str(index), tensor.size, tensor.shape, stride, storage=STORAGES[kind]
-        )
+        file.described[name] = Described(str(index), tensor.size, tensor.shape, stride, storage=STORAGES[kind])
         file.storages[str(index)] = tensor.astype(order + kind).tobytes()
     return file
 
@@ -117,9 +113,7 @@ def rebuilt(tensor: Described) -> bytes:
     kind = b"ctorch\n" + tensor.storage.encode() + b"\n"
     storage = b"(" + text("storage") + kind + text(tensor.key) + text("cpu") + number(tensor.numel) + b"tQ"
     hooks = b"ccollections\nOrderedDict\n)R"
-    arguments = (
-        storage + number(tensor.offset) + numbers(tensor.size) + numbers(tensor.stride) + b"\x89" + hooks
-    )
+    arguments = storage + number(tensor.offset) + numbers(tensor.size) + numbers(tensor.stride) + b"\x89" + hooks
     call = b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"tR"
     if tensor.parameter:
         call = b"ctorch._utils\n_rebuild_parameter\n(" + call + b"\x88" + hooks + b"tR"

@@ -112,9 +112,7 @@ def test_names_and_shapes_are_huberts() -> None:
     plain = tensor_shapes(dataclasses.replace(SMALL, num_hidden_layers=1)).keys()
     names = {"layer_norm.weight", "layer_norm.bias"}
     gone = {f"feature_extractor.conv_layers.{index}.{name}" for index in range(1, 7) for name in names}
-    assert plain == expected - gone - {
-        f"feature_extractor.conv_layers.{index}.conv.bias" for index in range(7)
-    }
+    assert plain == expected - gone - {f"feature_extractor.conv_layers.{index}.conv.bias" for index in range(7)}
 
 
 def test_weight_norm_is_folded(directory: Path) -> None:
@@ -236,9 +234,7 @@ def test_a_long_list_is_cut_and_counted(directory: Path) -> None:
 
 def test_no_weights(directory: Path) -> None:
     (directory / "model.safetensors").unlink()
-    with pytest.raises(
-        CheckpointError, match=r"holds no weights; expected one of model\.safetensors, .*hub id"
-    ):
+    with pytest.raises(CheckpointError, match=r"holds no weights; expected one of model\.safetensors, .*hub id"):
         read_checkpoint(directory)
 
 
@@ -293,9 +289,7 @@ def test_golden_checkpoints_are_read(name: str) -> None:
 @pytest.mark.parametrize("spelling", [0, 1])
 def test_agrees_with_torchs_own_weight_norm(directory: Path, spelling: int, dtype: str) -> None:
     torch = pytest.importorskip("torch")
-    state = {
-        name: torch.from_numpy(tensor).to(getattr(torch, dtype)) for name, tensor in load(directory).items()
-    }
+    state = {name: torch.from_numpy(tensor).to(getattr(torch, dtype)) for name, tensor in load(directory).items()}
     magnitude, direction = state.pop(MAGNITUDE), state.pop(DIRECTION)
     state |= dict(zip(WEIGHT_NORM_SPELLINGS[spelling], (magnitude, direction), strict=True))
     torch.save(state, directory / "pytorch_model.bin")

@@ -32,9 +32,7 @@ def test_presets_have_the_released_sizes() -> None:
     assert {small.sample_rate, large.sample_rate} == {24000}
 
 
-@pytest.mark.parametrize(
-    ("samples", "frames"), [(0, 0), (399, 0), (400, 1), (719, 1), (720, 2), (120_000, 374)]
-)
+@pytest.mark.parametrize(("samples", "frames"), [(0, 0), (399, 0), (400, 1), (719, 1), (720, 2), (120_000, 374)])
 def test_frames_follow_from_hop_and_receptive_field(samples: int, frames: int) -> None:
     assert (TINY.hop, TINY.receptive_field) == (320, 400)
     assert TINY.frames(samples) == frames
@@ -124,9 +122,7 @@ def test_what_is_not_supported_is_refused_by_name(directory: Path, field: str, v
 )
 def test_the_preprocessor_is_held_to_as_well(directory: Path, field: str, value: Any) -> None:
     edit_json(directory / "preprocessor_config.json", **{field: value})
-    with pytest.raises(
-        ConfigurationError, match=rf"{field}.*preprocessor_config\.json|preprocessor.*{field}"
-    ):
+    with pytest.raises(ConfigurationError, match=rf"{field}.*preprocessor_config\.json|preprocessor.*{field}"):
         read_config(directory)
 
 

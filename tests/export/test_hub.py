@@ -43,11 +43,7 @@ class FakeHub:
 
     def fetched(self) -> set[str]:
         """Names of the files whose content was asked for."""
-        return {
-            path.rsplit("/", 1)[1]
-            for method, path, _ in self.requests
-            if method == "GET" and "/resolve/" in path
-        }
+        return {path.rsplit("/", 1)[1] for method, path, _ in self.requests if method == "GET" and "/resolve/" in path}
 
     def handler(self) -> type[BaseHTTPRequestHandler]:
         """A request handler bound to this repository."""
@@ -79,9 +75,7 @@ class FakeHub:
                 if commit not in (COMMIT, OTHER):
                     return self.refuse("RevisionNotFound")
                 siblings = [{"rfilename": name} for name in hub.files]
-                content = json.dumps(
-                    {"id": MODEL, "sha": commit, "siblings": siblings, "tags": hub.tags}
-                ).encode()
+                content = json.dumps({"id": MODEL, "sha": commit, "siblings": siblings, "tags": hub.tags}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
@@ -207,9 +201,7 @@ def test_a_commit_in_the_cache_needs_no_network(client: Client, monkeypatch: pyt
 
 def test_another_digest_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, sha256="0" * 64)
-    with pytest.raises(
-        CheckpointError, match=rf"got {digest(client)}, expected {'0' * 64}\. Delete .*run again"
-    ):
+    with pytest.raises(CheckpointError, match=rf"got {digest(client)}, expected {'0' * 64}\. Delete .*run again"):
         client.fetch()
     with pytest.raises(CheckpointError, match="expected 1111"):
         client.fetch(expected_sha256="1" * 64)
@@ -274,9 +266,7 @@ def test_a_broken_transfer_goes_on_where_it_stopped(client: Client, monkeypatch:
 
 def test_offline_the_cache_serves_or_the_message_says_what_to_do(client: Client) -> None:
     nowhere = "http://127.0.0.1:9"
-    with pytest.raises(
-        CheckpointError, match=r"someone/mert at main is not whole in the cache.*Connect and run"
-    ):
+    with pytest.raises(CheckpointError, match=r"someone/mert at main is not whole in the cache.*Connect and run"):
         client.fetch(endpoint=nowhere)
     first = client.fetch()
     client.said.clear()
@@ -288,9 +278,7 @@ def test_offline_the_cache_serves_or_the_message_says_what_to_do(client: Client)
         client.fetch(endpoint=nowhere)
 
 
-@pytest.mark.parametrize(
-    ("model_id", "revision"), [("someone/else", None), ("not an id!", None), (MODEL, "c" * 40)]
-)
+@pytest.mark.parametrize(("model_id", "revision"), [("someone/else", None), ("not an id!", None), (MODEL, "c" * 40)])
 def test_what_the_hub_does_not_have(client: Client, model_id: str, revision: str | None) -> None:
     with pytest.raises(CheckpointError, match=r"The Hub has no model .*Check the id"):
         client.fetch(model_id, revision=revision)

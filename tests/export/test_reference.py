@@ -81,9 +81,7 @@ def test_values_stay(tmp_path: Path, stable: bool, norm: str, expected: list[flo
     np.testing.assert_allclose(last[1, :3], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "samples", [np.zeros(399), np.zeros((2, 4000)), np.array(1.0), np.r_[np.zeros(4000), np.nan]]
-)
+@pytest.mark.parametrize("samples", [np.zeros(399), np.zeros((2, 4000)), np.array(1.0), np.r_[np.zeros(4000), np.nan]])
 def test_what_is_no_clip_is_refused(tmp_path: Path, samples: NDArray[np.float64]) -> None:
     with pytest.raises(InputError, match="expected one dimension of at least 400 finite values"):
         hidden_states(checkpoint(tmp_path), samples)
@@ -116,9 +114,7 @@ def test_golden_hidden_states(name: str, excerpt: int) -> None:
         {"conv_dim": (4, 6), "conv_kernel": (7, 3), "conv_stride": (40, 8)},
     ],
 )
-def test_agrees_with_transformers_in_float64(
-    tmp_path: Path, stable: bool, norm: str, changes: dict[str, Any]
-) -> None:
+def test_agrees_with_transformers_in_float64(tmp_path: Path, stable: bool, norm: str, changes: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     mine = checkpoint(tmp_path, do_stable_layer_norm=stable, feat_extract_norm=norm, **changes)

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 def test_the_same_seed_gives_the_same_bytes_everywhere(tmp_path: Path) -> None:
     """The digest was computed once, on Linux x86-64 with NumPy 2.4: no platform or version may change it."""
     content = (write_checkpoint(tmp_path, SMALL, seed=7) / "model.safetensors").read_bytes()
-    assert (
-        hashlib.sha256(content).hexdigest()
-        == "7acaf587829df0fbd2d0e335395eac484f36355618f7a0bcc9064638595cf4d8"
-    )
+    assert hashlib.sha256(content).hexdigest() == "7acaf587829df0fbd2d0e335395eac484f36355618f7a0bcc9064638595cf4d8"
 
 
 def test_another_seed_changes_every_tensor(tmp_path: Path) -> None:
@@ -52,8 +49,7 @@ def test_values_are_sane(tmp_path: Path) -> None:
 
 def test_presets_hold_the_released_numbers_of_weights() -> None:
     sizes = {
-        name: sum(int(np.prod(shape)) for shape in stored_shapes(config).values())
-        for name, config in PRESETS.items()
+        name: sum(int(np.prod(shape)) for shape in stored_shapes(config).values()) for name, config in PRESETS.items()
     }
     assert sizes == {"m-a-p/MERT-v1-95M": 94_371_712, "m-a-p/MERT-v1-330M": 315_428_992}
 

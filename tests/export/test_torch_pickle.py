@@ -89,9 +89,7 @@ def test_an_absent_byteorder_is_little(path: Path) -> None:
         ("mertric_export.torch_pickle", "_rebuild_tensor"),
     ],
 )
-def test_any_other_global_is_refused_by_name_and_not_run(
-    path: Path, tmp_path: Path, module: str, name: str
-) -> None:
+def test_any_other_global_is_refused_by_name_and_not_run(path: Path, tmp_path: Path, module: str, name: str) -> None:
     TorchFile(description=calling(module, name, f"touch {tmp_path}/ran")).write(path)
     with pytest.raises(CheckpointError, match=rf"asks for {module}\.{name}, which is no part of a tensor"):
         read_torch_pickle(path)
@@ -100,9 +98,7 @@ def test_any_other_global_is_refused_by_name_and_not_run(
 
 def test_a_hostile_global_beside_sound_tensors_is_refused(path: Path) -> None:
     sound = torch_file({"a": VALUES})
-    sound.description = (
-        state_dict(sound.described)[:-2] + text("b") + calling("os", "getcwd", "")[2:-1] + b"u."
-    )
+    sound.description = state_dict(sound.described)[:-2] + text("b") + calling("os", "getcwd", "")[2:-1] + b"u."
     sound.write(path)
     with pytest.raises(CheckpointError, match=r"asks for os\.getcwd"):
         read_torch_pickle(path)

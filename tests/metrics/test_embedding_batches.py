@@ -20,6 +20,12 @@ RNG = np.random.default_rng(0)
 CLIPS = [RNG.standard_normal((n, 16)) * (1 + 0.1 * n) for n in (8, 30, 12, 20, 9)]
 
 
+@pytest.fixture(autouse=True)
+def reseeded() -> None:
+    """Give each test the same draws, whatever ran before it."""
+    RNG.bit_generator.state = np.random.default_rng(1).bit_generator.state
+
+
 @pytest.mark.parametrize("workers", [None, 1, 3])
 def test_pairs_are_those_of_single_calls_in_order(workers: int | None) -> None:
     got = frechet_distances(CLIPS, CLIPS[::-1], workers=workers)
@@ -125,7 +131,7 @@ def test_fad_infinity_takes_the_bias_away() -> None:
     got = fad_infinity(reference, x, steps=15, least=60, draws=4, replace=False)
     plain = per_file_frechet_distances(reference, [x])[0]
     assert abs(got.score) < 0.3 * plain
-    assert fad_infinity(reference, x, steps=15, least=60, draws=4).score > 0.7 * plain
+    assert fad_infinity(reference, x, steps=15, least=60, draws=30).score > 0.5 * plain
     assert got.r2 > 0.8
 
 

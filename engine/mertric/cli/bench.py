@@ -42,7 +42,7 @@ def command(
     """
     from mertric.latency import measure_latency
     from mertric.loading import load
-    from mertric.report import show_table, write_csv, write_json
+    from mertric.report import show_table, write_rows
 
     encoder = load(model, provider=provider, precision=precision, threads=threads)
     with progress_bar() as progress:
@@ -50,9 +50,5 @@ def command(
         rows = measure_latency(encoder, seconds=seconds, batch=batch, runs=runs, advance=lambda: progress.advance(task))
     where = {"model": encoder.bundle.model, "provider": encoder.provider, "precision": encoder.precision}
     rows = [{**where, **row} for row in rows]
-    columns = list(rows[0])
-    if csv_path:
-        write_csv(csv_path, rows, columns)
-    if json_path:
-        write_json(json_path, rows)
-    show_table(rows, columns)
+    write_rows(rows, csv_path=csv_path, json_path=json_path)
+    show_table(rows, list(rows[0]))

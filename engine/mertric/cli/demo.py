@@ -33,7 +33,7 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
     from mertric.cache import cache_directory
     from mertric.demo import SECONDS, write_demo
     from mertric.pairing import pair
-    from mertric.report import show_table, write_csv, write_json
+    from mertric.report import show_table, write_rows
     from mertric.scoring import score_pairs
 
     home = cache_directory() / "demo" / f"seed-{seed}"
@@ -55,10 +55,7 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
         for path, row in zip(estimates, rows, strict=True)
     ]
     show_table(shown, list(shown[0]), title=f"{reference} against degraded copies beside it")
-    if csv_path:
-        write_csv(csv_path, rows, list(rows[0]))
-    if json_path:
-        write_json(json_path, rows)
+    write_rows(rows, csv_path=csv_path, json_path=json_path)
     audio = SECONDS * (1 + len(estimates))
     click.echo(
         f"{audio} s of audio scored in {elapsed:.1f} s on {encoder.provider}: "

@@ -20,14 +20,10 @@ def command(csv_path: Path | None, json_path: Path | None) -> None:
     Each provider is tried by running a small model on it. The exit code is 1 where something is broken.
     """
     from mertric.diagnosis import diagnose
-    from mertric.report import show_table, write_csv, write_json
+    from mertric.report import show_table, write_rows
 
     rows = diagnose()
-    columns = list(rows[0])
-    if csv_path:
-        write_csv(csv_path, rows, columns)
-    if json_path:
-        write_json(json_path, rows)
-    show_table(rows, columns)
+    write_rows(rows, csv_path=csv_path, json_path=json_path)
+    show_table(rows, list(rows[0]))
     if any(row["state"] == "problem" for row in rows):
         raise SystemExit(1)

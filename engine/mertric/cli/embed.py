@@ -84,12 +84,14 @@ def command(
                 click.echo(f"mertric: {error}", err=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f".{target.name}")
             np.savez(
-                target,
+                partial,
                 hidden=embeddings.hidden.astype(dtype, copy=False),
                 layers=np.array(embeddings.layers),
                 times=embeddings.times,
             )
+            partial.replace(target)
     click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
     if failed:
         sys.exit(2 if failed == len(jobs) else 1)

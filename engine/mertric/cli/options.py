@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rich.progress import Progress
 
+    from mertric.encoder import Encoder
+    from mertric.pairing import Pair
+    from mertric.scoring import Row
     from mertric.windows import Windows
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 PATH: click.Path = click.Path(path_type=Path)
+FILE: click.Path = click.Path(path_type=Path, dir_okay=False, writable=True)
+"""A file to write: refused before any work where it is a folder or cannot be written."""
 
 
 def model_options(function: _F) -> _F:
@@ -72,8 +77,8 @@ def make_windows(window: float | None, overlap: float) -> Windows | None:
 
 def table_options(function: _F) -> _F:
     """Add `--csv` and `--json`."""
-    function = click.option("--json", "json_path", type=PATH, help="Write the rows to a JSON file.")(function)
-    return click.option("--csv", "csv_path", type=PATH, help="Write the rows to a CSV file.")(function)
+    function = click.option("--json", "json_path", type=FILE, help="Write the rows to a JSON file.")(function)
+    return click.option("--csv", "csv_path", type=FILE, help="Write the rows to a CSV file.")(function)
 
 
 def layers_option(help_text: str) -> Callable[[_F], _F]:
@@ -88,6 +93,36 @@ def _parse_layers(_: click.Context, __: click.Parameter, value: str | None) -> t
         return tuple(int(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"{value!r} is not 'all' or numbers joined by commas, such as 6,12.") from None
+
+
+def score_with_progress(
+    pairs: Sequence[Pair],
+    encoder: Encoder | None,
+    *,
+    metrics: Sequence[str],
+    layers: Sequence[int] | Literal["all"] | None,
+    protocol: str,
+    trim: bool = False,
+    windows: Windows | None = None,
+    journal: Path | None = None,
+) -> list[Row]:
+    """Score pairs under a progress bar, see `mertric.scoring.score_pairs`."""
+    from mertric.scoring import score_pairs, split_metrics
+
+    matched = sum(pair.problem is None for pair in pairs)
+    with progress_bar() as progress:
+        task = progress.add_task("scoring", total=matched * sum(map(bool, split_metrics(metrics))))
+        return score_pairs(
+            pairs,
+            encoder,
+            metrics=metrics,
+            layers=layers,
+            protocol=protocol,
+            trim=trim,
+            windows=windows,
+            journal=journal,
+            advance=lambda: progress.advance(task),
+        )
 
 
 def progress_bar() -> Progress:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from mertric.cli.options import (
+    FILE,
     PATH,
     layers_option,
     make_windows,
     model_options,
-    progress_bar,
     protocol_option,
+    score_with_progress,
     table_options,
     window_options,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 )
 @layers_option("Hidden states to compare; the encoder runs once for all.  [default: the last]")
 @click.option("--trim", is_flag=True, help="Where lengths differ, compare the part that both files have.")
-@click.option("--journal", type=PATH, help="Keep what is computed in this file; the same call again goes on there.")
+@click.option("--journal", type=FILE, help="Keep what is computed in this file; the same call again goes on there.")
 @model_options
 @protocol_option
 @window_options
@@ -72,33 +73,25 @@ def command(
     The exit code is 0 if every row is ok, 1 if not, 2 if nothing could be scored.
     """
     from mertric.loading import load
-    from mertric.report import show_table, write_csv, write_json
-    from mertric.scoring import score_pairs, split_metrics
+    from mertric.report import show_table, write_rows
+    from mertric.scoring import split_metrics
 
     pairs = _pairs(reference, estimates)
     names = metric_names(metrics, pairs)
-    mert, waveform = split_metrics(names)
+    mert, _ = split_metrics(names)
     encoder = load(model, provider=provider, precision=precision, threads=threads) if mert else None
-    matched = sum(pair.problem is None for pair in pairs)
-    with progress_bar() as progress:
-        task = progress.add_task("scoring", total=matched * (bool(mert) + bool(waveform)))
-        rows = score_pairs(
-            pairs,
-            encoder,
-            metrics=names,
-            layers=layers,
-            protocol=protocol,
-            trim=trim,
-            windows=make_windows(window, overlap),
-            journal=journal,
-            advance=lambda: progress.advance(task),
-        )
-    columns = list(rows[0])
-    if csv_path:
-        write_csv(csv_path, rows, columns)
-    if json_path:
-        write_json(json_path, rows)
-    show_table(rows, _terminal_columns(rows, columns))
+    rows = score_with_progress(
+        pairs,
+        encoder,
+        metrics=names,
+        layers=layers,
+        protocol=protocol,
+        trim=trim,
+        windows=make_windows(window, overlap),
+        journal=journal,
+    )
+    write_rows(rows, csv_path=csv_path, json_path=json_path)
+    show_table(rows, _terminal_columns(rows))
     if means := mean_rows(rows, names):
         show_table(means, list(means[0]), title="Means over the rows with a finite value")
     if encoder is not None and not encoder.bundle.trained:
@@ -151,11 +144,11 @@ def _pairs(reference: Path, estimates: tuple[Path, ...]) -> list[Pair]:
     )
 
 
-def _terminal_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+def _terminal_columns(rows: Sequence[Row]) -> list[str]:
     """Choose what fits a terminal: names instead of paths where model and track tell rows apart."""
     named = all(row["model"] is not None and row["track"] is not None for row in rows)
     left_out = {"reference", "estimate", "reason"} if named else {"model", "track", "reason"}
-    return [name for name in columns if name not in left_out and any(row[name] is not None for row in rows)]
+    return [name for name in rows[0] if name not in left_out and any(row[name] is not None for row in rows)]
 
 
 def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import PATH, layers_option, model_options, progress_bar, protocol_option
+from mertric.cli.options import PATH, layers_option, model_options, protocol_option, score_with_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,8 +57,8 @@ def command(
     from mertric.cli.correlate import command as correlate
     from mertric.cli.score import exit_code, metric_names
     from mertric.loading import load
-    from mertric.report import write_csv, write_json
-    from mertric.scoring import score_pairs, split_metrics
+    from mertric.report import write_rows
+    from mertric.scoring import split_metrics
     from mertric.study import STUDIES, find_pairs, find_ratings
 
     study = STUDIES[name]
@@ -66,24 +66,19 @@ def command(
     ratings = ratings or find_ratings(study, directory)
     output = output or directory / "mertric-study"
     names = metric_names(metrics, pairs) if metrics else list(study.metrics)
-    mert, waveform = split_metrics(names)
+    mert, _ = split_metrics(names)
     encoder = load(model, provider=provider, precision=precision, threads=threads) if mert else None
-    matched = sum(pair.problem is None for pair in pairs)
-    with progress_bar() as progress:
-        task = progress.add_task("scoring", total=matched * (bool(mert) + bool(waveform)))
-        rows = score_pairs(
-            pairs,
-            encoder,
-            metrics=names,
-            layers=layers,
-            protocol=protocol,
-            trim=trim,
-            journal=output / "journal.jsonl",
-            advance=lambda: progress.advance(task),
-        )
+    rows = score_with_progress(
+        pairs,
+        encoder,
+        metrics=names,
+        layers=layers,
+        protocol=protocol,
+        trim=trim,
+        journal=output / "journal.jsonl",
+    )
     scores = output / "scores.csv"
-    write_csv(scores, rows, list(rows[0]))
-    write_json(output / "scores.json", rows)
+    write_rows(rows, csv_path=scores, json_path=output / "scores.json")
     code = exit_code(rows)
     context.invoke(
         correlate,

@@ -1,0 +1,76 @@
+"""Directories that appear whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mertric.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def require_free(output: Path, *, manifest: str, force: bool) -> None:
+    """Check that a directory can be written.
+
+    Parameters
+    ----------
+    output
+        It must not be there, or be empty, or with `force` hold a file called `manifest`.
+
+    Raises
+    ------
+    ExportError
+        It is taken.
+    """
+    empty = output.is_dir() and not any(output.iterdir())
+    if output.exists() and not empty and not (force and (output / manifest).is_file()):
+        raise ExportError(
+            f"{output} exists already. Choose another place with -o, or replace what an earlier export wrote there "
+            "with --force."
+        )
+
+
+@contextmanager
+def new_directory(output: Path, *, manifest: str, force: bool) -> Iterator[Path]:
+    """Yield an empty directory beside `output` that takes its place when the block ends without an error.
+
+    Raises
+    ------
+    ExportError
+        See `require_free`; or the file system refuses.
+    """
+    output = output.absolute()
+    require_free(output, manifest=manifest, force=force)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+    except OSError as error:
+        raise ExportError(f"{output} cannot be written ({error}). Choose another place with -o.") from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        _replace(output, temporary)
+    except OSError as error:
+        raise ExportError(f"{output} cannot be written ({error}). Nothing was changed.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(old: Path, new: Path) -> None:
+    """Put `new` in the place of `old`, which stays if that fails."""
+    if not old.exists():
+        new.replace(old)
+        return
+    aside = new.with_name(f"{new.name}.old")
+    old.replace(aside)
+    try:
+        new.replace(old)
+    except OSError:
+        aside.replace(old)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

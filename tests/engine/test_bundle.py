@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mertric.bundle import (
+    FOLD,
+    FRONTEND,
+    POSITIONS,
+    WEIGHTS,
+    Bundle,
+    encoder_graph,
+    manifest_digest,
+    read_bundle,
+    sha256,
+)
+from mertric.encoder import Encoder
+from mertric.errors import BundleError
+from mertric_export.transformer import VARIANTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRAPHS = [FRONTEND, POSITIONS, *(encoder_graph(variant) for variant in VARIANTS)]
+FILES = sorted([*GRAPHS, FOLD, WEIGHTS])
+
+
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(bundle, tmp_path / "copy")
+
+
+def damage(file: Path, at: int) -> None:
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Change a manifest, `...` removing a field, and make its digest agree."""
+    fields = json.loads((path / "bundle.json").read_text()) | changes
+    fields = {name: value for name, value in fields.items() if value is not ...}
+    (path / "bundle.json").write_text(json.dumps(fields | {"sha256": manifest_digest(fields)}))
+
+
+def test_what_a_manifest_says(bundle: Path) -> None:
+    read = read_bundle(str(bundle))
+    assert (read.model, read.license, read.trained, read.revision) == ("tiny-95m", "none", False, None)
+    assert (read.sample_rate, read.hop, read.receptive_field, read.rows_per_frame) == (24000, 320, 400, 64)
+    assert (read.layers, read.dim, read.precision) == (4, 64, "fp32")
+    assert len(read.weights_sha256) == 64
+    assert sorted(read.files) == FILES
+    for name, recorded in read.files.items():
+        assert recorded == {"bytes": (bundle / name).stat().st_size, "sha256": sha256(bundle / name)}
+    assert set(read.parity["max_error_over_rms"]) == set(VARIANTS)
+    assert all(0 < error < 1e-5 for error in read.parity["max_error_over_rms"].values())
+    read.check_files()
+
+
+@pytest.mark.parametrize(
+    ("samples", "frames"), [(0, 0), (399, 0), (400, 1), (719, 1), (720, 2), (120000, 374), (24000, 74)]
+)
+def test_frames(bundle: Path, samples: int, frames: int) -> None:
+    assert read_bundle(bundle).frames(samples) == frames
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_one_damaged_byte_is_found(copy: Path, name: str, place: str) -> None:
+    size = (copy / name).stat().st_size
+    damage(copy / name, {"first": 0, "middle": size // 2, "last": size - 1}[place])
+    with pytest.raises(BundleError, match=rf"{name} is damaged: its SHA-256 is .*Export the bundle again"):
+        Encoder(copy)
+
+
+def test_a_damaged_byte_of_the_manifest_is_found_or_harmless(copy: Path) -> None:
+    manifest = copy / "bundle.json"
+    sound, whole = manifest.read_bytes(), read_bundle(copy)
+    found = 0
+    for at in range(0, len(sound), 7):
+        damage(manifest, at)
+        try:
+            assert read_bundle(copy) == whole
+        except BundleError as error:
+            found += 1
+            assert "Export the bundle again" in str(error)
+        manifest.write_bytes(sound)
+    assert found > len(sound) // 7 * 0.7
+
+
+@pytest.mark.parametrize(("field", "value"), [("hop", 321), ("sample_rate", 24001), ("model", "other"), ("dim", 65)])
+def test_a_changed_field_is_found(copy: Path, field: str, value: object) -> None:
+    fields = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps(fields | {field: value}))
+    with pytest.raises(BundleError, match="is damaged: its fields do not give the SHA-256 it holds"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name} is missing from the bundle\. Export the bundle again"):
+        Encoder(copy)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_truncated_file(copy: Path, name: str) -> None:
+    size = (copy / name).stat().st_size
+    with (copy / name).open("r+b") as file:
+        file.truncate(size // 2)
+    with pytest.raises(BundleError, match=rf"{name} has {size // 2} bytes; the bundle's manifest says {size}"):
+        Encoder(copy)
+
+
+def test_another_format_version(copy: Path) -> None:
+    edit(copy, format=99)
+    with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 1"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"format": 1}', "\xff"])
+def test_a_file_that_is_no_manifest(copy: Path, content: str) -> None:
+    (copy / "bundle.json").write_text(content, encoding="latin-1")
+    with pytest.raises(BundleError, match=r"is not the manifest of a bundle.*Export the bundle again"):
+        read_bundle(copy)
+
+
+@pytest.mark.parametrize("changes", [{"hop": ...}, {"unknown": 1}])
+def test_fields_that_lack_or_are_too_many(copy: Path, changes: dict[str, Any]) -> None:
+    edit(copy, **changes)
+    with pytest.raises(BundleError, match="is not the manifest of a bundle"):
+        read_bundle(copy)
+
+
+def test_no_bundle_there(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"gone does not exist; expected a bundle as `mertric export` writes it"):
+        read_bundle(tmp_path / "gone")
+    with pytest.raises(BundleError, match=r"holds no bundle\.json; expected a bundle"):
+        read_bundle(tmp_path)
+
+
+def test_a_checkpoint_is_no_bundle(models: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match=r"is a checkpoint, not a bundle\. Convert it: mertric export"):
+        read_bundle(models["95m"].checkpoint)
+
+
+def test_the_folds_constants(bundle: Path) -> None:
+    first = read_bundle(bundle).first_convolution()
+    assert first.weight.shape == (32, 10)
+    assert first.weight.dtype == np.float64
+    assert first.taps == 10
+    assert first.stride == 5
+    assert (first.normalize_epsilon, first.norm_epsilon) == (1e-7, 1e-5)
+    assert first.scale is not None
+    assert first.offset is not None
+    assert not first.bias.any()
+
+
+def test_a_bundle_works_where_it_is_moved(copy: Path, tmp_path: Path) -> None:
+    moved = copy.rename(tmp_path / "bündel 音 [1]")
+    assert isinstance(Encoder(moved).bundle, Bundle)
+    assert Encoder(moved).embed(np.zeros(4000), sample_rate=24000).hidden.shape == (1, 12, 64)

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import mertric
+from mertric.cli import cli, main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from mertric.encoder import Encoder
+
+    Sound = Callable[..., NDArray[np.float32]]
+    WriteWav = Callable[..., Path]
+    Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the whole program in this process: exit code, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mertric", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return int(exit_.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def folders(tmp_path: Path, write_wav: WriteWav, sound: Sound) -> tuple[Path, Path]:
+    for seed, name in enumerate(("a.wav", "b.wav", "sub/c.wav")):
+        write_wav(f"ref/{name}", sound(seed=seed))
+        write_wav(f"est/{name}", sound(seed=seed + 9))
+    return tmp_path / "ref", tmp_path / "est"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_folders_to_tables(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, encoder: Encoder
+) -> None:
+    files = ["--json", tmp_path / "out" / "rows.json", "--csv", tmp_path / "out" / "rows.csv"]
+    code, out, _ = run("score", *folders, "--model", bundle, *files)
+    assert code == 0
+    assert "The weights are untrained: the figures show the tool and not quality." in out
+    rows = read(tmp_path / "out" / "rows.json")
+    with (tmp_path / "out" / "rows.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert len(rows) == len(table) == 3
+    for row, line in zip(rows, table, strict=True):
+        assert {"reference", "estimate", "layer", "frames", "status", "reason", "mert_mse", "mert_fad"} <= row.keys()
+        assert line.keys() == row.keys()
+        assert (row["status"], row["layer"], row["frames"], row["model"]) == ("ok", 4, 37, "est")
+        expected = mertric.score(row["reference"], row["estimate"], encoder=encoder)
+        assert row["mert_mse"] == float(line["mert_mse"]) == pytest.approx(expected.mse, rel=1e-6)
+        assert row["mert_fad"] == float(line["mert_fad"]) == pytest.approx(expected.fad, rel=1e-6)
+        assert f"{row['mert_mse']:.4g}" in out
+
+
+@pytest.mark.parametrize(("given", "layers"), [("2", [2]), ("0,3", [0, 3]), ("all", [0, 1, 2, 3, 4]), ("3, 1", [3, 1])])
+@pytest.mark.parametrize("option", ["--layer", "--layers"])
+def test_layers(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, given: str, layers: Any, option: str
+) -> None:
+    files = folders[0] / "a.wav", folders[1] / "a.wav"
+    code, _, _ = run("score", *files, "--model", bundle, option, given, "--json", tmp_path / "rows.json")
+    assert code == 0
+    assert [row["layer"] for row in read(tmp_path / "rows.json")] == layers
+
+
+def test_protocols_differ(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path) -> None:
+    found = {}
+    for protocol in ("paper", "float"):
+        run("score", *folders, "--model", bundle, "--protocol", protocol, "--json", tmp_path / "rows.json")
+        found[protocol] = [row["mert_mse"] for row in read(tmp_path / "rows.json")]
+    assert found["paper"] == pytest.approx(found["float"], rel=1e-2)
+    assert found["paper"] != found["float"]
+
+
+def test_some_files_fail(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, write_wav: WriteWav, sound: Sound
+) -> None:
+    (folders[1] / "a.wav").write_text("no audio")
+    write_wav("est/stranger.wav", sound())
+    code, _, err = run("score", *folders, "--model", bundle, "--json", tmp_path / "rows.json")
+    assert code == 1
+    rows = {Path(row["estimate"]).name: row for row in read(tmp_path / "rows.json")}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "a.wav": "failed",
+        "b.wav": "ok",
+        "c.wav": "ok",
+        "stranger.wav": "unmatched",
+    }
+    assert "cannot be decoded" in rows["a.wav"]["reason"]
+    assert "2 of 4 rows" in err
+
+
+def test_a_partial_row_is_not_success(run: Run, bundle: Path, write_wav: WriteWav, sound: Sound) -> None:
+    code, out, err = run("score", write_wav("x.wav", sound(9000)), write_wav("y.wav", sound(8000)), "--model", bundle)
+    assert code == 1
+    assert "partial" in out
+    assert "mert_mse" in err + out
+
+
+def test_nothing_could_be_scored(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path) -> None:
+    for path in folders[1].rglob("*.wav"):
+        path.write_text("no audio")
+    code, out, err = run("score", *folders, "--model", bundle, "--json", tmp_path / "rows.json")
+    assert code == 2
+    assert len(read(tmp_path / "rows.json")) == 3
+    assert "cannot be decoded" in out + err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone", "{est}"], "mertric: gone does not exist. Check the path."),
+        (["{ref}", "{est}", "--model", "nowhere"], "mertric: nowhere does not exist; expected a bundle's directory"),
+        (
+            ["{ref}", "{est}", "--model", "{ref}"],
+            "holds no bundle.json; expected a bundle as `mertric export` writes it.",
+        ),
+        (["{ref}", "{est}", "--layer", "99"], "layers is (99,); expected different numbers from 0 to 4"),
+        (["{ref}", "{est}", "--layer", "1,1"], "expected different numbers"),
+        (["{ref}", "{est}", "--layer", "last"], "'last' is not 'all' or numbers joined by commas, such as 6,12."),
+        (["{ref}", "{est}", "--provider", "abacus"], "mertric: provider 'abacus' is not known"),
+        (["{ref}", "{est}", "--precision", "int4"], "int4"),
+        (["{ref}", "{est}", "--protocol", "mine"], "'mine' is not one of 'paper', 'float'"),
+        (["{ref}", "{est}", "--threads", "0"], "0 is not in the range x>=1"),
+        (["{ref}/a.wav", "{est}"], "is a file but"),
+    ],
+)
+def test_errors_end_in_one_message(
+    run: Run, folders: tuple[Path, Path], bundle: Path, arguments: Sequence[str], message: str
+) -> None:
+    filled = [part.format(ref=folders[0], est=folders[1]) for part in arguments]
+    model = [] if "--model" in filled else ["--model", str(bundle)]
+    code, out, err = run("score", *filled, *model)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err + out
+
+
+def test_help_lists_every_command() -> None:
+    result = CliRunner().invoke(cli, ["--help"])
+    assert result.exit_code == 0
+    for name in ("score", "embed", "demo", "export", "correlate"):
+        assert f"  {name}" in result.output
+    assert CliRunner().invoke(cli, ["-h"]).output == result.output
+
+
+@pytest.mark.parametrize("name", ["score", "embed", "demo", "export", "correlate"])
+def test_every_command_has_help(name: str) -> None:
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0, result.exception
+    assert "Usage:" in result.output
+
+
+def test_an_unknown_command_and_the_version() -> None:
+    assert "No such command 'scroe'" in CliRunner().invoke(cli, ["scroe"]).output
+    assert "version" in CliRunner().invoke(cli, ["--version"]).output
+
+
+def test_python_m_is_the_same_program(folders: tuple[Path, Path], bundle: Path) -> None:
+    command = [sys.executable, "-m", "mertric", "score", *map(str, folders), "--model", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mert_fad" in done.stdout
+    wrong = subprocess.run([*command[:4], "gone", "gone"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr == "mertric: gone does not exist. Check the path.\n"
+
+
+def test_embed(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, encoder: Encoder) -> None:
+    out = tmp_path / "out"
+    code, _, err = run(
+        "embed", folders[0], folders[1] / "sub" / "c.wav", "-o", out, "--model", bundle, "--layers", "4,1"
+    )
+    assert code == 0
+    assert f"4 of 4 files embedded into {out}." in err
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*.npz")}
+    assert "sub/c.wav.npz" in written
+    with np.load(out / "sub" / "c.wav.npz") as arrays:
+        expected = encoder.embed(folders[0] / "sub" / "c.wav", layers=[4, 1])
+        np.testing.assert_array_equal(arrays["hidden"], expected.hidden)
+        np.testing.assert_array_equal(arrays["times"], expected.times)
+        assert arrays["layers"].tolist() == [4, 1]
+        assert arrays["hidden"].dtype == np.float32
+
+
+def test_embed_in_float16_and_with_faults(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path) -> None:
+    (folders[0] / "b.wav").write_text("no audio")
+    out = tmp_path / "out"
+    code, _, err = run("embed", folders[0], "-o", out, "--model", bundle, "--format", "float16")
+    assert code == 1
+    assert "mertric: " in err
+    assert "b.wav" in err
+    assert "2 of 3 files embedded" in err
+    with np.load(out / "a.wav.npz") as arrays:
+        assert arrays["hidden"].dtype == np.float16
+    code, _, err = run("embed", folders[0] / "b.wav", tmp_path / "gone.wav", "-o", out, "--model", bundle)
+    assert code == 2
+    assert "gone.wav does not exist" in err
+
+
+def test_embed_never_writes_two_files_to_one_place(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path
+) -> None:
+    code, _, err = run("embed", *folders, "-o", tmp_path / "out", "--model", bundle)
+    assert code == 2
+    assert "would both be written to" in err
+    assert "Embed them apart." in err
+    assert not (tmp_path / "out").exists()

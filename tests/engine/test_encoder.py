@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mertric.audio import read_audio
+from mertric.encoder import Encoder
+from mertric.errors import AudioError, InputError, ProviderError
+from mertric.protocol import PROTOCOLS, get_protocol
+from mertric_export.checkpoint import read_checkpoint
+from mertric_export.reference import hidden_states
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Sound = Callable[..., NDArray[np.float32]]
+
+
+def rms(x: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
+
+
+def off(got: NDArray[np.float32], expected: NDArray[Any]) -> float:
+    """Largest difference of any state, in units of that state's root mean square."""
+    assert got.shape == expected.shape
+    return max(float(np.abs(a - b).max()) / rms(b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("attention", ["fused", "portable"])
+@pytest.mark.parametrize("offset", [0.0, 0.7])
+def test_hidden_states_are_those_of_the_checkpoint(model: Any, sound: Sound, attention: str, offset: float) -> None:
+    samples = sound(7777) + np.float32(offset)
+    expected = np.array(hidden_states(read_checkpoint(model.checkpoint), samples))
+    got = Encoder(model.bundle, attention=attention, chunk=10).embed_samples(samples, layers="all")
+    assert off(got.hidden, expected) < 2e-5
+    assert got.layers == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("samples", [24000, 23987])
+def test_any_chunk_gives_the_same(model: Any, sound: Sound, samples: int) -> None:
+    clip = sound(samples)
+    whole = Encoder(model.bundle, chunk=10**9).embed_samples(clip, layers="all").hidden
+    assert whole.shape == (5, 74, 64)
+    for chunk in (1, 2, 3, 7, 36, 37, 73, 74, 75, 128):
+        assert off(Encoder(model.bundle, chunk=chunk).embed_samples(clip, layers="all").hidden, whole) < 1e-5, chunk
+
+
+@given(st.integers(400, 6000), st.integers(1, 20))
+@settings(max_examples=10, deadline=None)
+def test_any_length_in_any_chunk(encoder: Encoder, bundle: Path, sound: Sound, samples: int, chunk: int) -> None:
+    clip = sound(samples)
+    whole = encoder.embed_samples(clip, layers=[0, 4]).hidden
+    assert off(Encoder(bundle, chunk=chunk).embed_samples(clip, layers=[0, 4]).hidden, whole) < 1e-5
+    assert whole.shape == (2, (samples - 400) // 320 + 1, 64)
+
+
+@pytest.mark.parametrize("attention", ["fused", "portable"])
+@pytest.mark.parametrize("layers", [(0,), (2,), (4,), (0, 4), (3, 1), (4, 0, 2), (0, 1, 2, 3, 4)])
+def test_layers_alone_equal_the_full_run(model: Any, sound: Sound, layers: tuple[int, ...], attention: str) -> None:
+    encoder = Encoder(model.bundle, attention=attention)
+    every = encoder.embed_samples(sound(), layers="all").hidden
+    some = encoder.embed_samples(sound(), layers=layers)
+    assert some.layers == layers
+    np.testing.assert_allclose(some.hidden, every[list(layers)], atol=1e-6)
+
+
+def test_by_default_the_last_layer(encoder: Encoder, sound: Sound) -> None:
+    clip = sound()
+    last = encoder.embed_samples(clip)
+    assert encoder.layers == 4
+    assert last.layers == (4,)
+    np.testing.assert_array_equal(last.hidden, encoder.embed_samples(clip, layers=[4]).hidden)
+    assert last.hidden.dtype == np.float32
+
+
+def test_times_are_the_middles_of_the_windows(encoder: Encoder, sound: Sound) -> None:
+    times = encoder.embed_samples(sound(12000)).times
+    assert times.shape == (37,)
+    assert times.dtype == np.float64
+    np.testing.assert_allclose(times[:2], [200 / 24000, 520 / 24000])
+    np.testing.assert_allclose(np.diff(times), 1 / 75)
+
+
+def test_an_impulse_shows_at_its_time(model: Any) -> None:
+    """What frame t sees lies around times[t]: the frame whose middle is nearest to a change moves most."""
+    encoder = Encoder(model.bundle)
+    noise = np.random.default_rng(0).standard_normal(24000).astype(np.float32)
+    first = encoder.embed_samples(noise, layers=[0])
+    changed = noise.copy()
+    changed[12000:12010] *= -3
+    moved = np.abs(encoder.embed_samples(changed, layers=[0]).hidden[0] - first.hidden[0]).max(axis=1)
+    assert abs(first.times[int(moved.argmax())] - 12005 / 24000) < 1 / 75
+
+
+def test_gain_and_offset_of_a_float_clip_change_nothing(encoder: Encoder, sound: Sound) -> None:
+    samples = sound().astype(np.float64)
+    one = encoder.embed(samples, sample_rate=24000, protocol="float").hidden
+    other = encoder.embed(20 * samples - 3, sample_rate=24000, protocol="float").hidden
+    assert off(other, one) < 1e-4
+
+
+@pytest.mark.parametrize("level", [0.0, 0.25, 1e-4])
+@pytest.mark.parametrize("protocol", ["paper", "float"])
+def test_silence_and_direct_current(model: Any, level: float, protocol: str) -> None:
+    encoder = Encoder(model.bundle)
+    samples = np.full(4000, level, np.float32)
+    got = encoder.embed(samples, sample_rate=24000, layers="all", protocol=protocol).hidden
+    expected = np.array(hidden_states(read_checkpoint(model.checkpoint), np.zeros(4000)))
+    assert off(got, expected) < 2e-5
+
+
+def test_a_quiet_clip(model: Any, sound: Sound) -> None:
+    samples = 1e-5 * sound(6000)
+    expected = np.array(hidden_states(read_checkpoint(model.checkpoint), samples))
+    assert off(Encoder(model.bundle).embed_samples(samples, layers="all").hidden, expected) < 2e-5
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 32000, 44100, 48000, 88200, 96000, 192000])
+def test_any_rate_gives_the_same_clip(encoder: Encoder, rate: int) -> None:
+    def tone(at: int) -> NDArray[np.float64]:
+        time = np.arange(at) / at
+        return np.asarray(0.3 * np.sin(2 * np.pi * 440 * time) + 0.2 * np.sin(2 * np.pi * 1500 * time + 1))
+
+    expected = encoder.embed(tone(24000), sample_rate=24000, protocol="float").hidden
+    got = encoder.embed(tone(rate), sample_rate=rate, protocol="float").hidden
+    assert got.shape == expected.shape
+    assert rms(got - expected) < 0.15 * rms(expected)
+
+
+def test_files_and_arrays_are_one(encoder: Encoder, write_wav: Callable[..., Path], sound: Sound) -> None:
+    stereo = np.stack([sound(9000, 1), sound(9000, 2)])
+    path = write_wav("a.wav", stereo, 44100)
+    expected = encoder.embed(stereo, sample_rate=44100)
+    for one in (encoder.embed(path), encoder.embed(str(path))):
+        np.testing.assert_array_equal(one.hidden, expected.hidden)
+    mono = encoder.embed(stereo.mean(axis=0), sample_rate=44100)
+    np.testing.assert_array_equal(mono.hidden, expected.hidden)
+    in_double = encoder.embed(stereo.astype(np.float64), sample_rate=44100)
+    np.testing.assert_array_equal(in_double.hidden, expected.hidden)
+
+
+def test_integers_are_what_their_file_would_be(encoder: Encoder, write_wav: Callable[..., Path], sound: Sound) -> None:
+    integers = np.rint(sound(5000) * 30000).astype(np.int16)
+    path = write_wav("a.wav", integers, subtype="PCM_16")
+    np.testing.assert_array_equal(encoder.embed(integers, sample_rate=24000).hidden, encoder.embed(path).hidden)
+
+
+def test_the_paper_rounds_and_float_does_not(encoder: Encoder, sound: Sound) -> None:
+    samples = sound(5000)
+    rounded = (np.rint(samples * 32768) / 32768).astype(np.float32)
+    paper = encoder.embed(samples, sample_rate=24000).hidden
+    np.testing.assert_array_equal(paper, encoder.embed_samples(rounded).hidden)
+    exact = encoder.embed(samples, sample_rate=24000, protocol="float").hidden
+    np.testing.assert_array_equal(exact, encoder.embed_samples(samples).hidden)
+    assert np.abs(paper - exact).max() > 1e-6
+
+
+@pytest.mark.parametrize(("protocol", "seconds"), [("paper", 360), ("float", 362)])
+def test_the_paper_cuts_at_six_minutes(
+    encoder: Encoder, write_wav: Callable[..., Path], protocol: str, seconds: int
+) -> None:
+    rules = get_protocol(protocol)
+    audio = read_audio(write_wav("long.wav", np.ones(362 * 100), 100), max_seconds=rules.max_seconds)
+    assert encoder.prepare(audio, rules).size == seconds * 24000
+
+
+def test_embed_cuts_files_and_arrays(
+    encoder: Encoder, write_wav: Callable[..., Path], sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = dataclasses.replace(PROTOCOLS["paper"], max_seconds=0.25)
+    monkeypatch.setitem(PROTOCOLS, "paper", paper)
+    samples = sound(12000)
+    expected = encoder.embed(samples[:6000], sample_rate=24000)
+    for cut in (encoder.embed(samples, sample_rate=24000), encoder.embed(write_wav("a.wav", samples))):
+        np.testing.assert_array_equal(cut.hidden, expected.hidden)
+    assert len(encoder.embed(samples, sample_rate=24000, protocol="float").times) == 37
+
+
+def test_several_threads_share_an_encoder(bundle: Path, sound: Sound) -> None:
+    shared = Encoder(bundle, threads=1)
+    clips = [sound(2000 + 500 * index, index) for index in range(6)]
+    layers = [(index % 5,) for index in range(6)]
+    expected = [
+        Encoder(bundle, threads=1).embed_samples(clip, layers=layer).hidden
+        for clip, layer in zip(clips, layers, strict=True)
+    ]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(
+            lambda job: shared.embed_samples(job[0], layers=job[1]).hidden, zip(clips, layers, strict=True)
+        )
+        for got, want in zip(found, expected, strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(399, 24000), (1, 24000), (733, 44100), (133, 8000)])
+def test_a_clip_shorter_than_a_frame(encoder: Encoder, samples: int, rate: int) -> None:
+    resampled = -(-samples * 24000 // rate)
+    with pytest.raises(
+        AudioError,
+        match=rf"array is too short: {samples / rate * 1000:.1f} ms, {resampled} samples at 24000 Hz; "
+        "the first frame needs 400",
+    ):
+        encoder.embed(np.zeros(samples), sample_rate=rate)
+
+
+@pytest.mark.parametrize(("samples", "rate"), [(400, 24000), (734, 44100), (134, 8000)])
+def test_a_clip_of_one_frame(encoder: Encoder, samples: int, rate: int) -> None:
+    assert encoder.embed(np.zeros(samples), sample_rate=rate).hidden.shape == (1, 1, 64)
+
+
+def test_a_clip_shorter_than_the_first_convolution(encoder: Encoder) -> None:
+    with pytest.raises(AudioError, match=r"too short: 0\.2 ms, 5 samples"):
+        encoder.embed(np.ones(5), sample_rate=24000)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((5,), r"layers is \(5,\); expected different numbers from 0 to 4, the hidden states of tiny-95m"),
+        ((-1,), r"layers is \(-1,\)"),
+        ((1, 1), "expected different numbers"),
+        ((), r"layers is \(\)"),
+        ("last", "layers is 'last'; expected 'all' or a sequence of numbers"),
+    ],
+)
+def test_layers_that_are_not_there(encoder: Encoder, sound: Sound, layers: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        encoder.embed(sound(), sample_rate=24000, layers=layers)
+
+
+def test_an_unknown_protocol(encoder: Encoder, sound: Sound) -> None:
+    with pytest.raises(InputError, match="protocol 'loose' is not known; expected one of paper, float"):
+        encoder.embed(sound(), sample_rate=24000, protocol="loose")
+
+
+def test_what_an_encoder_cannot_be(bundle: Path) -> None:
+    with pytest.raises(InputError, match="chunk is 0; expected at least 1 frame"):
+        Encoder(bundle, chunk=0)
+    with pytest.raises(ProviderError, match="int4"):
+        Encoder(bundle, precision="int4")
+    with pytest.raises(ProviderError, match="provider 'abacus' is not known"):
+        Encoder(bundle, provider="abacus")
+    with pytest.raises(InputError, match="attention is 'flash'; expected 'fused' or 'portable'"):
+        Encoder(bundle, attention="flash")

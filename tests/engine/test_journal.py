@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mertric.errors import InputError
+from mertric.journal import Journal, Outcome, journal_key
+
+OUTCOME = Outcome(
+    {"sdr": float("inf"), "si_sdr": None, "mert_mse": 0.1 + 0.2}, ("si_sdr: why",), 12, 374, ("estimate",)
+)
+
+
+def test_what_is_kept_is_found_again(tmp_path):
+    path = tmp_path / "new/folder/j.jsonl"
+    journal = Journal(path)
+    journal.keep("a", [OUTCOME, Outcome({"sdr": 1.0})])
+    journal.keep("b", [OUTCOME])
+    again = Journal(path)
+    assert again.find("a") == [OUTCOME, Outcome({"sdr": 1.0})]
+    assert again.find("b") == [OUTCOME]
+    assert again.find("c") is None
+
+
+def test_without_a_path_nothing_is_kept():
+    journal = Journal(None)
+    journal.keep("a", [OUTCOME])
+    assert journal.find("a") is None
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, 150])
+def test_a_line_that_was_cut_off_costs_that_line_alone(tmp_path, cut):
+    path = tmp_path / "j.jsonl"
+    Journal(path).keep("a", [OUTCOME])
+    whole = path.read_text()
+    Journal(path).keep("b", [OUTCOME])
+    path.write_text(path.read_text()[: -cut if cut > 1 else None][: len(whole) + cut])
+    cut_off = Journal(path)
+    assert cut_off.find("a") == [OUTCOME]
+    assert cut_off.find("b") is None
+    cut_off.keep("c", [OUTCOME])
+    cut_off.keep("d", [OUTCOME])
+    again = Journal(path)
+    assert [again.find(key) for key in "abcd"] == [[OUTCOME], None, [OUTCOME], [OUTCOME]]
+
+
+def test_the_first_line_may_be_the_one_cut_off(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"ke')
+    Journal(path).keep("a", [OUTCOME])
+    assert Journal(path).find("a") == [OUTCOME]
+
+
+def test_another_file_is_left_alone(tmp_path):
+    path = tmp_path / "scores.csv"
+    path.write_text("reference,estimate\n")
+    with pytest.raises(InputError, match=r"scores.csv is not a journal of mertric; it was left as it is. Name another"):
+        Journal(path)
+    with pytest.raises(InputError, match=r"the journal .* cannot be read .*Name another file"):
+        Journal(tmp_path)
+
+
+def test_lines_of_another_shape_are_passed_over(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path).keep("a", [OUTCOME])
+    path.write_text(path.read_text() + '3\n{"outcomes": []}\n{"key": "x", "outcomes": [{"values": {}}]}\n')
+    assert Journal(path).find("a") == [OUTCOME]
+    assert Journal(path).find("x") is None
+
+
+def test_keys_follow_settings_and_files(tmp_path):
+    first, second = tmp_path / "a.wav", tmp_path / "b.wav"
+    first.write_bytes(b"one")
+    second.write_bytes(b"two")
+    settings = {"layers": (12,), "trim": False}
+    key = journal_key(settings, (first, second))
+    assert journal_key(dict(reversed(settings.items())), (first, second)) == key
+    assert journal_key(settings, (tmp_path / "." / "a.wav", second)) == key
+    keys = {key, journal_key(settings | {"trim": True}, (first, second)), journal_key(settings, (second, first))}
+    os.utime(first, ns=(1, 1))
+    keys.add(journal_key(settings, (first, second)))
+    first.write_bytes(b"longer")
+    os.utime(first, ns=(1, 1))
+    keys.add(journal_key(settings, (first, second)))
+    first.unlink()
+    keys.add(journal_key(settings, (first, second)))
+    assert len(keys) == 6

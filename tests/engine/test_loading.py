@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import shutil
+import sys
+import types
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mertric
+from mertric.cache import bundle_directory, cache_directory
+from mertric.encoder import Encoder
+from mertric.errors import BundleError, DependencyError
+from mertric.loading import DEFAULT_MODEL, find_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MERTRIC_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def exports(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> list[tuple[str, Path]]:
+    """Calls of the exporter, which here copies the tiny bundle."""
+    calls: list[tuple[str, Path]] = []
+
+    def export_model(model: str, output: Path) -> None:
+        calls.append((model, output))
+        shutil.copytree(bundle, output)
+
+    fake = types.ModuleType("mertric_export.hub_export")
+    monkeypatch.setattr(fake, "export_model", export_model, raising=False)
+    monkeypatch.setitem(sys.modules, "mertric_export.hub_export", fake)
+    return calls
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_bundles_directory(bundle: Path, kind: Callable[[Path], Any]) -> None:
+    encoder = mertric.load(kind(bundle), threads=1, chunk=5, provider="cpu")
+    assert isinstance(encoder, Encoder)
+    assert encoder.provider == "cpu"
+    assert encoder.bundle.path == bundle
+
+
+def test_a_hub_id_is_converted_once(cache: Path, exports: list[tuple[str, Path]]) -> None:
+    expected = cache / "bundles" / "someone--a.model_1"
+    for _ in range(2):
+        assert mertric.load("someone/a.model_1").bundle.path == expected
+    assert exports == [("someone/a.model_1", expected)]
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_default_is_the_papers_model(exports: list[tuple[str, Path]]) -> None:
+    mertric.load()
+    assert exports[0][0] == DEFAULT_MODEL == "m-a-p/MERT-v1-95M"
+
+
+@pytest.mark.usefixtures("cache")
+def test_an_unfinished_directory_is_converted_again(exports: list[tuple[str, Path]]) -> None:
+    find_bundle("a/b")
+    shutil.rmtree(bundle_directory("a/b"))
+    find_bundle("a/b")
+    assert len(exports) == 2
+
+
+@pytest.mark.parametrize("name", ["nowhere", "/nowhere/at/all", "a/b/c", "", "~/bundle", "a b/c"])
+def test_a_name_that_is_neither(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="expected a bundle"):
+        mertric.load(name)
+
+
+def test_the_exporter_is_missing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in [name for name in sys.modules if name.startswith("mertric_export")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(
+        DependencyError, match=r'a/b must first be .* onnx is missing\. Run: pip install "mertric\[export\]"'
+    ):
+        mertric.load("a/b")
+    assert not cache.exists()
+
+
+def test_the_cache_is_where_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MERTRIC_CACHE", "~/somewhere")
+    assert cache_directory() == Path.home() / "somewhere"
+    monkeypatch.delenv("MERTRIC_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_directory() == tmp_path / "mertric"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_directory() == Path.home() / ".cache" / "mertric"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache_directory() == Path.home() / "Library" / "Caches" / "mertric"
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    assert cache_directory() == tmp_path / "mertric" / "cache"
+
+
+def test_bundles_of_hub_ids_do_not_collide(cache: Path) -> None:
+    assert bundle_directory("m-a-p/MERT-v1-95M") == cache / "bundles" / "m-a-p--MERT-v1-95M"

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mertric.errors import PairingError
+from mertric.pairing import Pair, find_audio, identifiers, pair
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Folder = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    """Make a folder with empty files."""
+
+    def make(name: str, *files: str) -> Path:
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            path = tmp_path / name / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path / name
+
+    return make
+
+
+def found(pairs: list[Pair]) -> dict[tuple[str | None, str | None], str | None]:
+    """Names of each pair's files, and its problem."""
+    return {
+        (p.reference and p.reference.name, p.estimate and p.estimate.name): p.problem  # type: ignore[misc]
+        for p in pairs
+    }
+
+
+def test_equal_paths(folder: Folder) -> None:
+    reference = folder("ref", "b/x.wav", "a/x.wav", "y.wav")
+    estimate = folder("est", "a/x.wav", "b/x.wav", "y.wav")
+    pairs = pair(reference, [estimate])
+    assert [p.reference for p in pairs] == sorted(reference.rglob("*.wav"))
+    for p in pairs:
+        assert p.reference is not None
+        assert p.estimate == estimate / p.reference.relative_to(reference)
+        assert (p.model, p.problem) == ("est", None)
+
+
+def test_another_ending(folder: Folder) -> None:
+    pairs = pair(folder("ref", "a/x.wav", "y.flac"), [folder("est", "a/x.FLAC", "y.ogg")])
+    assert found(pairs) == {("x.wav", "x.FLAC"): None, ("y.flac", "y.ogg"): None}
+
+
+def test_an_equal_path_comes_before_another_ending(folder: Folder) -> None:
+    pairs = pair(folder("ref", "x.wav"), [folder("est", "x.flac", "x.wav")])
+    problems = found(pairs)
+    assert problems["x.wav", "x.wav"] is None
+    assert problems[None, "x.flac"] is not None
+
+
+def test_identifiers_as_gensvs_names_them(folder: Folder) -> None:
+    reference = folder("target", "target_fileid_1.wav", "target_fileid_12.wav", "target_fileid_121.wav")
+    names = [f"separated_vocals_mixture_fileid_{number}.wav" for number in (121, 12, 1)]
+    pairs = pair(reference, [folder("sgmsvs", *names)])
+    assert found(pairs) == {
+        (f"target_fileid_{number}.wav", f"separated_vocals_mixture_fileid_{number}.wav"): None
+        for number in (1, 12, 121)
+    }
+
+
+def test_sorted_order_is_never_a_partner(folder: Folder) -> None:
+    pairs = pair(folder("ref", "a.wav", "b.wav"), [folder("est", "c.wav", "d.wav")])
+    assert {(p.reference is None) + (p.estimate is None) for p in pairs} == {1}
+    assert len(pairs) == 4
+    assert all("no partner in" in (p.problem or "") for p in pairs)
+
+
+def test_what_is_left_on_each_side_is_said(folder: Folder) -> None:
+    reference, estimate = folder("ref", "x.wav", "only_here.wav"), folder("est", "x.wav", "only_there.wav")
+    problems = found(pair(reference, [estimate]))
+    assert problems["only_here.wav", None] == f"no partner in {estimate}"
+    assert problems[None, "only_there.wav"] == f"no partner in {reference}"
+    assert problems["x.wav", "x.wav"] is None
+
+
+def test_an_ambiguous_identifier_is_not_guessed(folder: Folder) -> None:
+    reference = folder("ref", "target_id_3.wav", "target_id_4.wav")
+    estimate = folder("est", "one_id_3.wav", "two_id_3.wav", "one_id_4.wav")
+    problems = found(pair(reference, [estimate]))
+    assert problems["target_id_4.wav", "one_id_4.wav"] is None
+    assert problems["target_id_3.wav", None] == "ambiguous: could belong to one_id_3.wav, two_id_3.wav"
+    rival = "ambiguous: could belong to target_id_3.wav, as could "
+    assert problems[None, "one_id_3.wav"] == rival + "two_id_3.wav"
+    assert problems[None, "two_id_3.wav"] == rival + "one_id_3.wav"
+
+
+def test_identifiers_that_point_to_different_files(folder: Folder) -> None:
+    """song1 and take2 are each unique, but of two files: neither is taken."""
+    reference = folder("ref", "song1_take2.wav")
+    estimate = folder("est", "song1_take5.wav", "song7_take2.wav")
+    problems = found(pair(reference, [estimate]))
+    assert len(problems) == 3
+    assert all(problem and problem.startswith("ambiguous") for problem in problems.values())
+
+
+def test_a_word_with_a_number_that_all_share_does_no_harm(folder: Folder) -> None:
+    reference = folder("ref", "v2_fileid_1.wav", "v2_fileid_2.wav")
+    estimate = folder("est", "net4_v2_fileid_2.wav", "net4_v2_fileid_1.wav")
+    assert set(found(pair(reference, [estimate]))) == {
+        ("v2_fileid_1.wav", "net4_v2_fileid_1.wav"),
+        ("v2_fileid_2.wav", "net4_v2_fileid_2.wav"),
+    }
+
+
+def test_a_folder_against_itself(folder: Folder) -> None:
+    same = folder("ref", "a.wav", "b_1.wav")
+    assert [(p.reference, p.estimate) for p in pair(same, [same])] == [(path, path) for path in find_audio(same)]
+
+
+def test_several_models_in_the_order_given(folder: Folder) -> None:
+    reference = folder("ref", "x.wav")
+    pairs = pair(reference, [folder("models/zeta", "x.wav"), folder("models/alpha", "x.wav")])
+    assert [p.model for p in pairs] == ["zeta", "alpha"]
+
+
+def test_models_of_one_name_are_told_apart(folder: Folder) -> None:
+    reference = folder("ref", "x.wav")
+    pairs = pair(reference, [folder("one/out", "x.wav"), folder("two/out", "x.wav")])
+    assert [p.model for p in pairs] == ["one/out", "two/out"]
+
+
+def test_files_with_a_file(folder: Folder) -> None:
+    reference, estimates = folder("ref", "x.wav") / "x.wav", folder("est", "a.wav", "b.txt")
+    pairs = pair(reference, [estimates / "b.txt", estimates / "a.wav", reference])
+    assert [p.estimate for p in pairs] == [estimates / "b.txt", estimates / "a.wav", reference]
+    assert {p.reference for p in pairs} == {reference}
+    assert {p.problem for p in pairs} == {p.model for p in pairs} == {None}
+
+
+def test_what_is_no_audio_or_hidden_is_left_out(folder: Folder) -> None:
+    names = ["x.wav", "notes.txt", ".hidden.wav", "._x.wav", ".trash/y.wav", "deep/er/z.MP3"]
+    assert [path.name for path in find_audio(folder("ref", *names))] == ["z.MP3", "x.wav"]
+
+
+def test_a_hidden_place_hides_nothing(folder: Folder) -> None:
+    assert len(find_audio(folder(".cache/ref", "x.wav"))) == 1
+
+
+@pytest.mark.parametrize("gone", ["reference", "estimate"])
+def test_a_missing_folder(folder: Folder, tmp_path: Path, gone: str) -> None:
+    here, nowhere = folder("ref", "x.wav"), tmp_path / "nowhere"
+    arguments = (nowhere, [here]) if gone == "reference" else (here, [here, nowhere])
+    with pytest.raises(PairingError, match=r"nowhere does not exist\. Check the path"):
+        pair(*arguments)
+
+
+def test_a_folder_without_audio(folder: Folder) -> None:
+    full, empty = folder("ref", "x.wav"), folder("est", "x.txt")
+    for arguments in ((full, [empty]), (empty, [full])):
+        with pytest.raises(PairingError, match=r"est holds no audio files; expected files that end in \.aif"):
+            pair(*arguments)
+
+
+def test_kinds_do_not_mix(folder: Folder) -> None:
+    here, there = folder("ref", "x.wav"), folder("est", "x.wav")
+    with pytest.raises(PairingError, match=r"ref is a folder but .*x\.wav is a file; expected folders with a folder"):
+        pair(here, [there, there / "x.wav"])
+    with pytest.raises(PairingError, match=r"x\.wav is a file but .*est is a folder; expected files with a file"):
+        pair(here / "x.wav", [there])
+
+
+def test_the_same_estimate_twice(folder: Folder) -> None:
+    here, there = folder("ref", "x.wav"), folder("est", "x.wav")
+    with pytest.raises(PairingError, match=r"est is given twice as an estimate\. Give each once"):
+        pair(here, [there, here / ".." / "est"])
+
+
+def test_identifiers(tmp_path: Path) -> None:
+    path = tmp_path.relative_to(tmp_path) / "Song 07" / "FileID_12-take3 (v2).mp3"
+    assert identifiers(path) == {"fileid_12", "take3", "v2"}
+
+
+names = st.lists(st.sampled_from(["a", "b_1", "c_1", "d_2", "x_1_y_2", "e/a", "e/b_2"]), min_size=1, unique=True)
+
+
+@given(names, names)
+def test_every_file_is_in_exactly_one_row(
+    tmp_path_factory: pytest.TempPathFactory, left: list[str], right: list[str]
+) -> None:
+    home = tmp_path_factory.mktemp("pairs")
+    for side, files in (("ref", left), ("est", right)):
+        for name in files:
+            path = home / side / f"{name}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    pairs = pair(home / "ref", [home / "est"])
+    assert sorted(p.reference for p in pairs if p.reference) == find_audio(home / "ref")
+    assert sorted(p.estimate for p in pairs if p.estimate) == find_audio(home / "est")
+    for p in pairs:
+        assert (p.problem is None) == (p.reference is not None and p.estimate is not None)
+        if p.reference and p.estimate:
+            below = p.reference.relative_to(home / "ref"), p.estimate.relative_to(home / "est")
+            assert below[0] == below[1] or identifiers(below[0]) & identifiers(below[1])

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mertric.report import show_table, write_csv, write_json, write_text
+
+
+def strict(path: Path) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    rows = [
+        {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 0.1, "e": None, "f": "é\n", "g": True, "h": 3},
+        {"a": np.float32("nan"), "b": np.float64("inf"), "c": np.int64(5), "d": np.float32(0.5), "e": np.bool_(True)},
+        {"path": tmp_path, "list": [math.nan, (1, np.inf)], 3: {"deep": -np.inf}, "array": np.array(2.5)},
+    ]
+    write_json(tmp_path / "rows.json", rows)
+    assert strict(tmp_path / "rows.json") == [
+        {"a": None, "b": "inf", "c": "-inf", "d": 0.1, "e": None, "f": "é\n", "g": True, "h": 3},
+        {"a": None, "b": "inf", "c": 5, "d": 0.5, "e": True},
+        {"path": str(tmp_path), "list": [None, [1, "inf"]], "3": {"deep": "-inf"}, "array": 2.5},
+    ]
+
+
+def test_numbers_keep_every_digit(tmp_path: Path) -> None:
+    value = 0.1 + 0.2
+    write_json(tmp_path / "a.json", [{"x": value}])
+    write_csv(tmp_path / "a.csv", [{"x": value}], ["x"])
+    assert strict(tmp_path / "a.json")[0]["x"] == value
+    assert float((tmp_path / "a.csv").read_text().split()[1]) == value
+
+
+def test_csv(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"name": 'a "quoted", name', "x": 1.5, "y": None, "left out": 1},
+        {"name": "two\nlines é", "x": math.nan},
+        {"name": "", "x": -math.inf, "y": 0},
+    ]
+    write_csv(str(tmp_path / "rows.csv"), rows, ["name", "x", "y"])
+    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"name": 'a "quoted", name', "x": "1.5", "y": ""},
+            {"name": "two\nlines é", "x": "nan", "y": ""},
+            {"name": "", "x": "-inf", "y": "0"},
+        ]
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "deep" / "a.txt"
+    write_text(target, "first\r\nline")
+    assert target.read_bytes() == b"first\r\nline"
+
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail)
+        with pytest.raises(KeyboardInterrupt):
+            write_text(target, "second")
+    assert target.read_text() == "first\nline"
+    assert os.listdir(target.parent) == ["a.txt"]  # noqa: PTH208
+
+
+def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "made", "x")
+    assert (tmp_path / "made").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "target").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_text(tmp_path / "link", "x")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "x"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_json(pipe, [1])
+        assert json.loads(os.read(reader, 100)) == [1]
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"file": "a [live] [/b] [bold].wav", "mse": 0.123456, "layer": 12, "n": None},
+        {"file": ":cat: [red]x", "mse": 0.00001234},
+        {"file": "z", "mse": math.nan, "layer": 0},
+        {"file": "zero", "mse": 0.0, "layer": 0},
+    ]
+    show_table(rows, ["file", "mse", "layer", "n"], title="Scores of [x]")
+    output = capsys.readouterr().out
+    for part in ("a [live] [/b] [bold].wav", ":cat: [red]x", "0.1235", "1.234e-05", "nan", "12"):
+        assert part in output
+    assert "None" not in output
+    assert output.lstrip().startswith("Scores of [x]")
+    assert max(len(line) for line in output.splitlines()) <= 200
+
+
+def test_long_cells_are_folded_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table([{"file": "x" * 500}], ["file"])
+    assert capsys.readouterr().out.count("x") == 500

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mertric.bundle import FRONTEND, encoder_graph
+from mertric.encoder import Encoder
+from mertric.errors import DependencyError, ProviderError
+from mertric.session import Session, choose_device
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def session(graph: Path, outputs: list[str], threads: int | None = 1) -> Session:
+    return Session(graph, outputs, device=choose_device("cpu", "fp32", threads=threads))
+
+
+def features(frames: int = 9, batch: int = 1) -> dict[str, Any]:
+    return {"state_0": np.random.default_rng(1).standard_normal((batch, frames, 64)).astype(np.float32)}
+
+
+def test_outputs_come_in_the_order_asked_for(bundle: Path) -> None:
+    graph = bundle / encoder_graph("fused")
+    names = ["state_3", "state_1", "state_4"]
+    together = session(graph, names).run(features())
+    for name, output in zip(names, together, strict=True):
+        alone = session(graph, [name]).run(features())
+        np.testing.assert_array_equal(output, alone[0])
+
+
+def test_batch_and_time_are_free(bundle: Path) -> None:
+    fused = session(bundle / encoder_graph("fused"), ["state_4"], None)
+    for batch, frames in ((1, 1), (3, 2), (2, 150)):
+        inputs = features(frames, batch)
+        (together,) = fused.run(inputs)
+        assert together.shape == (batch, frames, 64)
+        for index in range(batch):
+            (alone,) = fused.run({"state_0": inputs["state_0"][index : index + 1]})
+            np.testing.assert_allclose(together[index], alone[0], atol=2e-6)
+
+
+def test_threads_at_once(bundle: Path) -> None:
+    frontend = session(bundle / FRONTEND, ["features"])
+    rng = np.random.default_rng(2)
+    inputs = [
+        {
+            "windows": rng.standard_normal((1, 64 * 5, 11)).astype(np.float32),
+            "weights": rng.standard_normal((1, 11, 32)).astype(np.float32),
+        }
+        for _ in range(8)
+    ]
+    expected = [frontend.run(one)[0] for one in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for got, want in zip(pool.map(frontend.run, inputs), expected, strict=True):
+            np.testing.assert_array_equal(got[0], want)
+
+
+def test_a_graph_that_cannot_be_loaded(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / FRONTEND).write_bytes((bundle / FRONTEND).read_bytes())
+    with pytest.raises(ProviderError, match=r"ONNX Runtime .* cannot load .*frontend\.onnx on cpu"):
+        session(tmp_path / FRONTEND, ["features"])
+
+
+def test_a_provider_by_name() -> None:
+    device = choose_device("cpu", "fp32", threads=3)
+    assert (device.provider.name, device.precision, device.threads) == ("cpu", "fp32", 3)
+    with pytest.raises(ProviderError, match="provider 'abacus' is not known; expected auto, "):
+        choose_device("abacus", "fp32")
+    with pytest.raises(ProviderError, match="precision 'int4' was asked for on cpu, which computes in fp32"):
+        choose_device("cpu", "int4")
+    with pytest.raises(ProviderError, match="no provider computes in 'int4'"):
+        choose_device("auto", "int4")
+
+
+def test_onnx_runtime_is_missing(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DependencyError, match=r'ONNX Runtime is not installed: pip install "mertric\[cpu\]"'):
+        Encoder(bundle)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from checkpoints import SMALL
+from mertric.bundle import read_bundle
+from mertric.cache import bundle_directory
+from mertric.cli import cli
+from mertric.errors import CheckpointError, ExportError
+from mertric.loading import find_bundle
+from mertric_export import hub_export
+from mertric_export.hub import Fetched
+from mertric_export.hub_export import export_model
+from mertric_export.synthetic import write_checkpoint
+from mertric_export.weights import digests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+ID = "someone/model"
+
+
+class FakeHub:
+    """Stands in for `fetch`: one checkpoint, whose weights and revision can change."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.revision = directory, "1" * 40
+        self.asked: list[tuple[str, str | None]] = []
+        self.publish(seed=0)
+
+    def publish(self, *, seed: int, revision: str | None = None) -> None:
+        write_checkpoint(self.directory, SMALL, seed=seed)
+        self.revision = revision or self.revision
+
+    def fetch(self, model: str, *, revision: str | None, notify: Callable[[str], None] | None) -> Fetched:
+        self.asked.append((model, revision))
+        if notify:
+            notify("The license of its weights is CC-BY-NC-4.0.")
+        name = "model.safetensors"
+        return Fetched(
+            model_id=model,
+            directory=self.directory,
+            weights=name,
+            revision=self.revision,
+            sha256=digests(self.directory, [name])[name],
+            license="CC-BY-NC-4.0",
+        )
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
+    fake = FakeHub(tmp_path / "hub")
+    monkeypatch.setattr(hub_export, "fetch", fake.fetch)
+    monkeypatch.setenv("MERTRIC_CACHE", str(tmp_path / "cache"))
+    return fake
+
+
+def test_the_manifest_says_where_the_weights_come_from(hub: FakeHub, tmp_path: Path) -> None:
+    steps: list[str] = []
+    bundle = export_model(ID, tmp_path / "bundle", revision="v2", notify=steps.append)
+    assert hub.asked == [(ID, "v2")]
+    assert (bundle.model, bundle.revision, bundle.license, bundle.trained) == (ID, "1" * 40, "CC-BY-NC-4.0", True)
+    assert bundle.weights_sha256 == digests(hub.directory, ["model.safetensors"])["model.safetensors"]
+    assert steps[0] == "The license of its weights is CC-BY-NC-4.0."
+    assert len(steps) == 4
+
+
+def test_the_first_digest_is_held_to(hub: FakeHub, tmp_path: Path) -> None:
+    first = export_model(ID, tmp_path / "bundle")
+    hub.publish(seed=1)
+    with pytest.raises(CheckpointError, match=r"have SHA-256 .*they had .*Find out why .*to accept them, delete"):
+        export_model(ID, tmp_path / "bundle", force=True)
+    assert read_bundle(tmp_path / "bundle") == first
+
+
+def test_the_same_weights_are_exported_again(hub: FakeHub, tmp_path: Path) -> None:
+    first = export_model(ID, tmp_path / "bundle")
+    with pytest.raises(ExportError, match="exists already"):
+        export_model(ID, tmp_path / "bundle")
+    assert len(hub.asked) == 1, "nothing is fetched for a place that is taken"
+    assert export_model(ID, tmp_path / "bundle", force=True).weights_sha256 == first.weights_sha256
+
+
+def test_another_revision_or_model_may_have_other_weights(hub: FakeHub, tmp_path: Path) -> None:
+    export_model(ID, tmp_path / "bundle")
+    hub.publish(seed=1, revision="2" * 40)
+    assert export_model(ID, tmp_path / "bundle", force=True).revision == "2" * 40
+    hub.publish(seed=2)
+    assert export_model("someone/other", tmp_path / "bundle", force=True).model == "someone/other"
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("content", ["{", json.dumps({"format": 0})])
+def test_a_bundle_that_cannot_be_read_is_replaced_by_force(tmp_path: Path, content: str) -> None:
+    export_model(ID, tmp_path / "bundle")
+    (tmp_path / "bundle" / "bundle.json").write_text(content)
+    with pytest.raises(ExportError, match=r"exists already.*--force"):
+        export_model(ID, tmp_path / "bundle")
+    export_model(ID, tmp_path / "bundle", force=True).check_files()
+
+
+def test_the_command_puts_it_where_load_finds_it(hub: FakeHub) -> None:
+    result = CliRunner().invoke(cli, ["export", ID, "--revision", "main"])
+    assert result.exit_code == 0, result.output
+    assert "license CC-BY-NC-4.0" in result.output
+    assert hub.asked == [(ID, "main")]
+    assert find_bundle(ID) == bundle_directory(ID) == read_bundle(bundle_directory(ID)).path
+    assert len(hub.asked) == 1
+
+
+def test_load_fetches_and_converts_once(hub: FakeHub, sound: Callable[..., Any]) -> None:
+    import mertric
+
+    for _ in range(2):
+        encoder = mertric.load(ID)
+    assert hub.asked == [(ID, None)]
+    assert encoder.embed(sound(), sample_rate=24000).hidden.shape == (1, 37, 16)
