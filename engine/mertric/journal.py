@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from mertric.errors import InputError
@@ -93,7 +94,7 @@ class Journal:
 
 
 def journal_key(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
-    """Return a key that changes with the settings and with each file's path, size and time of change."""
+    """Return a key that changes with mertric's version, the settings, and each file's path, size and time."""
     states = []
     for file in files:
         try:
@@ -101,7 +102,7 @@ def journal_key(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
             states.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
         except OSError:
             states.append([str(file), None, None])
-    return hashlib.sha256(json.dumps([settings, states], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([version("mertric"), settings, states], sort_keys=True).encode()).hexdigest()
 
 
 def _outcome(fields: dict[str, Any]) -> Outcome:

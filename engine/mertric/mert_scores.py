@@ -89,6 +89,7 @@ class MertScorer:
         self._settings = {
             "metrics": MERT_METRICS,
             "weights": encoder.bundle.weights_sha256,
+            "provider": encoder.provider,
             "precision": encoder.precision,
             "layers": layers,
             "protocol": protocol.name,

@@ -30,7 +30,7 @@ def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numeric = any(isinstance(row.get(column), (int, float)) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
@@ -39,6 +39,8 @@ def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, 
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(markup=False, emoji=False, width=200)
+    if title:
+        console.print(title, soft_wrap=True)
     console.print(table)
 
 
