@@ -1,4 +1,7 @@
-"""Markdown tables from the JSON that benchmarks write: `python benchmarks/tables.py FILE.json...`.
+"""Markdown tables from the JSON that benchmarks write.
+
+    python benchmarks/tables.py FILE.json...
+    python benchmarks/tables.py benchmarks/results/*.json --into README.md
 
 A benchmark writes `{"title", "environment", "tables": [{"title", "columns", "rows"}]}`. Columns are
 `{"key", "title", "format"}`, where `format` is a Python format specification ("" for text), or "ms" or "s"
@@ -7,8 +10,8 @@ for seconds; rows are objects whose missing or null values show as a dash.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +50,35 @@ def _cell(value: Any, form: str) -> str:
     return format(value, form)
 
 
+def fill(document: str, name: str, text: str) -> str:
+    """Put a benchmark's tables between its two marks in a document.
+
+    Raises
+    ------
+    ValueError
+        The document has no such marks.
+    """
+    start, end = f"<!-- benchmark {name} -->", f"<!-- end of benchmark {name} -->"
+    head, found, rest = document.partition(start)
+    _, closed, tail = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"the document has no {start} ... {end}")
+    return f"{head}{start}\n\n{text.strip()}\n\n{end}{tail}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+", help="what benchmarks wrote with --json")
+    parser.add_argument("--into", type=Path, help="a document with marks named like the files; its tables are replaced")
+    arguments = parser.parse_args()
+    for file in arguments.files:
+        text = markdown(json.loads(file.read_text(encoding="utf-8")))
+        if arguments.into is None:
+            print(text)
+        else:
+            document = arguments.into.read_text(encoding="utf-8")
+            arguments.into.write_text(fill(document, file.stem, text), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    for name in sys.argv[1:]:
-        print(markdown(json.loads(Path(name).read_text())))
+    main()
