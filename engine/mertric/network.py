@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 BATCH = 8
 """Clips in a batch that TensorRT's engines are built for, at most."""
-CHUNK = 64
-"""Frames per run of the front end and of the positional convolution."""
+CHUNK = 128
+"""Frames per run of the front end and of the positional convolution, at most."""
 
 
 class Network:
@@ -66,13 +67,12 @@ class Network:
         clip = fold(self._first, samples)
         before, padding = self._bundle.position_taps // 2, self._bundle.position_taps - 1
         features = np.zeros((frames + padding, dim), np.float32)
-        for start in range(0, frames, self._chunk):
-            count = min(self._chunk, frames - start)
+        for start, count in _chunks(frames, self._chunk):
             features[before + start : before + start + count] = self._features(clip, start, count)
         entry = np.empty((frames, dim), np.float32)
-        for start in range(0, frames, self._chunk):
-            window = features[start : start + self._chunk + padding]
-            entry[start : start + self._chunk] = self._positions.run({"features": window[None]})[0][0]
+        for start, count in _chunks(frames, self._chunk):
+            window = features[start : start + count + padding]
+            entry[start : start + count] = self._positions.run({"features": window[None]})[0][0]
         return entry
 
     def states(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -153,6 +153,12 @@ class Network:
             "state_0": _profile((batch, frames, dim) for batch, frames in zip(batches, FRAMES, strict=True)),
             "lengths": _profile((batch,) for batch in batches),
         }
+
+
+def _chunks(frames: int, most: int) -> list[tuple[int, int]]:
+    """Part frames into as few chunks as can be, as even as can be: their starts and lengths."""
+    bounds = np.linspace(0, frames, -(-frames // most) + 1).round().astype(int).tolist()
+    return [(start, end - start) for start, end in pairwise(bounds)]
 
 
 def _profile(shapes: Iterable[tuple[int, ...]]) -> Profile:
