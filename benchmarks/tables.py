@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-def markdown(benchmark: Mapping[str, Any]) -> str:
-    """All tables of one benchmark, below a line that says where it ran."""
+NOT_RUN = "Not run"
+"""Title of the table of sides that could not run, and why."""
+
+
+def markdown(benchmark: Mapping[str, Any], *, leave_out: str | None = None) -> str:
+    """All tables of one benchmark but those of one title, below a line that says where it ran."""
     where = benchmark["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     head = f"### {benchmark['title']}\n\n{where['cpu']}, {where['cores']} cores; Python {where['python']}, {versions}."
-    return "\n\n".join([head, *(table(t) for t in benchmark["tables"])]) + "\n"
+    return "\n\n".join([head, *(table(t) for t in benchmark["tables"] if t["title"] != leave_out)]) + "\n"
 
 
 def table(spec: Mapping[str, Any]) -> str:
@@ -72,12 +76,13 @@ def main() -> None:
     parser.add_argument("--into", type=Path, help="a document with marks named like the files; its tables are replaced")
     arguments = parser.parse_args()
     for file in arguments.files:
-        text = markdown(json.loads(file.read_text(encoding="utf-8")))
+        benchmark = json.loads(file.read_text(encoding="utf-8"))
         if arguments.into is None:
-            print(text)
+            print(markdown(benchmark))
         else:
             document = arguments.into.read_text(encoding="utf-8")
-            arguments.into.write_text(fill(document, file.stem, text), encoding="utf-8")
+            filled = fill(document, file.stem, markdown(benchmark, leave_out=NOT_RUN))
+            arguments.into.write_text(filled, encoding="utf-8")
 
 
 if __name__ == "__main__":

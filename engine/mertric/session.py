@@ -178,7 +178,7 @@ def _open(model: bytes, weights: Path | None, device: Device, options: dict[str,
     settings.enable_mem_pattern = False
     settings.intra_op_num_threads = device.threads or 0
     # Several sessions take turns; threads that spin after a run would take the cores from the next session's.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     if weights is not None:
         settings.add_session_config_entry(_EXTERNAL_WEIGHTS, str(weights))
     name = device.provider.ort_name

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mertric.encoder import Encoder
+from mertric.errors import AudioError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Sound = Callable[..., NDArray[np.float32]]
+
+RATE = 24000
+
+
+@pytest.mark.parametrize("attention", ["fused", "portable"])
+def test_clips_of_any_lengths_give_what_they_give_alone(model: Any, sound: Sound, attention: str) -> None:
+    encoder = Encoder(model.bundle, attention=attention)
+    clips = [sound(seconds * RATE) for seconds in (1, 3, 5, 9)]
+    together = encoder.embed_batch(clips, sample_rate=RATE, layers="all", protocol="float")
+    for clip, got in zip(clips, together, strict=True):
+        alone = encoder.embed(clip, sample_rate=RATE, layers="all", protocol="float")
+        assert got.hidden.shape == alone.hidden.shape
+        np.testing.assert_array_equal(got.times, alone.times)
+        scale = np.sqrt(np.square(alone.hidden).mean(axis=(1, 2), keepdims=True))
+        assert np.abs((got.hidden - alone.hidden) / scale).max() < 3e-5
+
+
+def test_clips_of_one_length(encoder: Encoder, sound: Sound) -> None:
+    clips = [sound(RATE), 0.1 * sound(RATE)[::-1]]
+    for clip, got in zip(clips, encoder.embed_batch(clips, sample_rate=RATE, layers=(2, 0)), strict=True):
+        alone = encoder.embed(clip, sample_rate=RATE, layers=(2, 0))
+        assert got.layers == (2, 0)
+        np.testing.assert_allclose(got.hidden, alone.hidden, atol=2e-5)
+
+
+def test_files_and_arrays_in_one_batch(encoder: Encoder, write_wav: Callable[..., Path], sound: Sound) -> None:
+    path = write_wav("a.wav", sound(RATE), RATE)
+    first, second = encoder.embed_batch([path, sound(2 * RATE)], sample_rate=RATE)
+    np.testing.assert_allclose(first.hidden, encoder.embed(path).hidden, atol=2e-5)
+    assert second.hidden.shape[1] == 149
+
+
+def test_no_clips(encoder: Encoder) -> None:
+    assert encoder.embed_batch([]) == []
+
+
+def test_one_bad_clip(encoder: Encoder, sound: Sound) -> None:
+    with pytest.raises(AudioError, match="too short"):
+        encoder.embed_batch([sound(RATE), sound(399)], sample_rate=RATE)
+
+
+def test_warm_up_opens_what_embed_needs(bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound) -> None:
+    encoder = Encoder(bundle)
+    encoder.warm_up([0.5, 0.001])
+    monkeypatch.setattr("mertric.network.Session", None)
+    assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from mertric import session
+from mertric.cli import cli
+from mertric.errors import ProviderError
+from mertric.network import Network
+from mertric.providers import PROVIDERS, get_provider, provider_options
+from mertric.session import choose_device, probe
+
+SHAPES = ((1, 1, 8), (1, 374, 8), (4, 2249, 8))
+
+
+def options(name: str, precision: str = "fp32", threads: int | None = None) -> dict[str, str]:
+    return provider_options(
+        PROVIDERS[name],
+        precision=precision,
+        threads=threads,
+        profiles={"x": SHAPES, "n": ((1,), (1,), (4,))},
+        cache=Path("c"),
+    )
+
+
+def test_the_fastest_come_first() -> None:
+    assert list(PROVIDERS) == ["tensorrt", "cuda", "openvino", "cpu"]
+
+
+def test_openvino_is_always_told_its_precision() -> None:
+    assert json.loads(options("openvino")["load_config"]) == {"CPU": {"INFERENCE_PRECISION_HINT": "f32"}}
+    told = json.loads(options("openvino", "bf16", 3)["load_config"])
+    assert told == {"CPU": {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": 3}}
+
+
+def test_cuda_keeps_float32_exact_and_does_not_search() -> None:
+    assert options("cuda")["use_tf32"] == "0"
+    assert options("cuda")["cudnn_conv_algo_search"] == "HEURISTIC"
+
+
+def test_tensorrt_has_a_profile_for_every_input_and_no_flag_for_fp16() -> None:
+    told = options("tensorrt")
+    assert told["trt_fp16_enable"] == "0"
+    assert told["trt_profile_min_shapes"] == "x:1x1x8,n:1"
+    assert told["trt_profile_opt_shapes"] == "x:1x374x8,n:1"
+    assert told["trt_profile_max_shapes"] == "x:4x2249x8,n:4"
+    assert told["trt_engine_cache_path"] == told["trt_timing_cache_path"] == "c"
+
+
+def test_profiles_name_every_input_of_every_portable_graph(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    real = session.Session.__init__
+
+    def spy(self: Any, graph: Path, outputs: Any, **rest: Any) -> None:
+        asked[graph.name] = rest["profiles"]
+        real(self, graph, outputs, **rest)
+
+    monkeypatch.setattr(session.Session, "__init__", spy)
+    from mertric.encoder import Encoder
+
+    Encoder(bundle, attention="portable").warm_up()
+    assert set(asked) == {"frontend.onnx", "positions.onnx", "encoder.portable.onnx"}
+    for name, profiles in asked.items():
+        inputs = onnx.load(bundle / name, load_external_data=False).graph.input
+        assert set(profiles) == {value.name for value in inputs}
+        for value in inputs:
+            dims = value.type.tensor_type.shape.dim
+            for shape in profiles[value.name]:
+                assert len(shape) == len(dims)
+                assert all(dim.dim_value in (0, size) for dim, size in zip(dims, shape, strict=True))
+
+
+def test_tensorrt_refuses_what_its_engines_cannot_take(bundle: Path) -> None:
+    from mertric.bundle import read_bundle
+    from mertric.errors import InputError
+
+    network = Network(read_bundle(bundle), device=choose_device("cpu", "fp32"), chunk=64, attention="portable")
+    network._device = session.Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
+    with pytest.raises(InputError, match=r"1 clips of up to 2250 frames.*take 8 of 2249\. Use windows"):
+        network.states([np.zeros((2250, 64), np.float32)], (1,))
+
+
+@pytest.mark.parametrize(
+    ("provider", "precision", "message"),
+    [
+        ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, tensorrt, cuda, openvino, cpu"),
+        ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32; bf16 is for openvino"),
+        ("auto", "int4", r"no provider computes in 'int4'"),
+    ],
+)
+def test_names_that_are_not_known(provider: str, precision: str, message: str) -> None:
+    with pytest.raises(ProviderError, match=message):
+        choose_device(provider, precision)
+
+
+def test_a_provider_that_onnxruntime_lacks() -> None:
+    if "CUDAExecutionProvider" in session._onnxruntime().get_available_providers():
+        pytest.skip("CUDA is here")
+    with pytest.raises(ProviderError, match=r"cuda does not work here: .*no CUDAExecutionProvider.*mertric\[gpu\]"):
+        choose_device("cuda", "fp32")
+
+
+def test_auto_takes_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "probe", lambda provider: None if provider.name == "openvino" else "broken")
+    assert choose_device("auto", "fp32", threads=2).provider.name == "openvino"
+    assert choose_device("auto", "bf16").precision == "bf16"
+    monkeypatch.setattr(session, "probe", lambda provider: f"{provider.name} is broken")
+    with pytest.raises(ProviderError, match="tensorrt: tensorrt is broken; cuda: cuda is broken; openvino"):
+        choose_device("auto", "fp32")
+
+
+def test_the_probe_is_a_model_and_the_cpu_runs_it() -> None:
+    model = onnx.load_from_string(session._PROBE)
+    onnx.checker.check_model(model, full_check=True)
+    assert probe(PROVIDERS["cpu"]) is None
+
+
+class FakeRuntime(SimpleNamespace):
+    """As much of ONNX Runtime as opening a session takes."""
+
+    def __init__(self, *, providers: list[str], result: Any = None, devices: Any = ()) -> None:
+        self.opened: list[dict[str, Any]] = []
+        self.registered: list[str] = []
+        self.preloaded = 0
+        self.OrtHardwareDeviceType = SimpleNamespace(CPU="cpu", GPU="gpu")
+        super().__init__(__version__="0")
+        self._providers, self._result, self._devices = providers, result, list(devices)
+
+    def get_available_providers(self) -> list[str]:
+        return self._providers
+
+    def preload_dlls(self) -> None:
+        self.preloaded += 1
+
+    def get_ep_devices(self) -> list[Any]:
+        return self._devices if self.registered else []
+
+    def register_execution_provider_library(self, name: str, path: str) -> None:
+        self.registered.append(path)
+
+    def SessionOptions(self) -> Any:  # noqa: N802
+        entries: dict[str, str] = {}
+        return SimpleNamespace(
+            entries=entries,
+            devices=[],
+            add_session_config_entry=entries.__setitem__,
+            add_provider_for_devices=lambda devices, options: self.opened.append(
+                {"devices": devices, "options": options}
+            ),
+        )
+
+    def InferenceSession(self, model: bytes, settings: Any, **rest: Any) -> Any:  # noqa: N802
+        self.opened.append(rest)
+        result = np.eye(2) if self._result is None else self._result
+        return SimpleNamespace(run=lambda outputs, inputs: [result])
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("onnxruntime_ep_openvino")
+    module.get_library_path = lambda: "plugin.so"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", module)
+
+
+def device(ep: str, kind: str) -> Any:
+    return SimpleNamespace(ep_name=ep, device=SimpleNamespace(type=kind))
+
+
+@pytest.mark.usefixtures("plugin")
+def test_openvino_runs_on_the_processor_and_by_its_exact_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = device("OpenVINOExecutionProvider", "cpu")
+    devices = [device("OpenVINOExecutionProvider.AUTO", "cpu"), device("OpenVINOExecutionProvider", "gpu"), wanted]
+    runtime = FakeRuntime(providers=[], devices=devices)
+    monkeypatch.setattr(session, "_onnxruntime", lambda: runtime)
+    assert probe(PROVIDERS["openvino"]) is None
+    assert runtime.registered == ["plugin.so"]
+    assert runtime.opened[0]["devices"] == [wanted]
+    assert probe(PROVIDERS["openvino"]) is None
+    assert runtime.registered == ["plugin.so"], "a plugin is registered once"
+
+
+@pytest.mark.usefixtures("plugin")
+def test_openvino_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_onnxruntime", lambda: FakeRuntime(providers=[]))
+    assert probe(PROVIDERS["openvino"]) == "OpenVINO's plugin finds no processor that it supports"
+
+
+def test_openvino_without_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", None)
+    monkeypatch.setattr(session, "_onnxruntime", lambda: FakeRuntime(providers=[]))
+    assert probe(PROVIDERS["openvino"]) == "onnxruntime-ep-openvino is not installed"
+
+
+def test_cuda_finds_its_libraries_and_falls_back_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = FakeRuntime(providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(session, "_onnxruntime", lambda: runtime)
+    assert probe(PROVIDERS["cuda"]) is None
+    assert runtime.preloaded == 1
+    assert runtime.opened[0]["enable_fallback"] == 0
+    assert [name for name, _ in runtime.opened[0]["providers"]] == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def test_tensorrt_without_its_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_libs", None)
+    runtime = FakeRuntime(providers=["TensorrtExecutionProvider"])
+    monkeypatch.setattr(session, "_onnxruntime", lambda: runtime)
+    assert probe(PROVIDERS["tensorrt"]) == "TensorRT's libraries are not installed"
+
+
+def test_a_provider_that_computes_nonsense(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = FakeRuntime(providers=["CPUExecutionProvider"], result=np.zeros((2, 2)))
+    monkeypatch.setattr(session, "_onnxruntime", lambda: runtime)
+    assert "for the unit matrix's square" in str(probe(PROVIDERS["cpu"]))
+
+
+def test_a_failure_while_running_is_ours(bundle: Path) -> None:
+    opened = session.Session(bundle / "frontend.onnx", ["features"], device=choose_device("cpu", "fp32"))
+    with pytest.raises(ProviderError, match=r"failed on windows \[1, 3, 2\].*If memory ran out"):
+        opened.run({"windows": np.zeros((1, 3, 2), np.float32), "weights": np.zeros((1, 2, 2), np.float32)})
+
+
+def test_every_provider_has_its_precisions() -> None:
+    for provider in PROVIDERS.values():
+        assert get_provider(provider.name, "fp32") is provider
+        assert provider.attention in ("fused", "portable")
+
+
+def test_doctor_tells_what_works_and_why_the_rest_does_not(tmp_path: Path) -> None:
+    target = tmp_path / "doctor.json"
+    result = CliRunner().invoke(cli, ["doctor", "--json", str(target)])
+    rows = {(row["kind"], row["name"]): row for row in json.loads(target.read_text())}
+    assert rows["provider", "cpu"]["state"] == "ok"
+    assert {row["state"] for row in rows.values()} <= {"ok", "missing", "problem"}
+    for provider in PROVIDERS.values():
+        row = rows["provider", provider.name]
+        assert row["state"] == "ok" or provider.needs in row["detail"]
+    assert rows["package", "mertric"]["detail"] in result.output
+    assert "first calls took" in rows["kernels", "numba"]["detail"]
+
+
+def test_doctor_sees_runtimes_that_overwrite_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mertric.diagnosis.installed_runtimes", lambda: {"onnxruntime": "1", "onnxruntime-gpu": "2"})
+    result = CliRunner().invoke(cli, ["doctor"])
+    assert result.exit_code == 1
+    assert "these overwrite one another: pip uninstall onnxruntime onnxruntime-gpu" in " ".join(result.output.split())
+
+
+def test_doctor_sees_a_damaged_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bundles" / "someone--model").mkdir(parents=True)
+    (tmp_path / "bundles" / "someone--model" / "bundle.json").write_text("{}")
+    monkeypatch.setenv("MERTRIC_CACHE", str(tmp_path))
+    result = CliRunner().invoke(cli, ["doctor"])
+    assert result.exit_code == 1
+    assert "not the manifest of a bundle" in " ".join(result.output.split())
+
+
+def test_bench_measures_each_length(bundle: Path, tmp_path: Path) -> None:
+    target = tmp_path / "bench.json"
+    arguments = ["bench", "--model", str(bundle), "--seconds", "0.1", "--seconds", "0.5", "--runs", "3", "--batch", "2"]
+    result = CliRunner().invoke(cli, [*arguments, "--json", str(target)])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(target.read_text())
+    assert [(row["seconds"], row["batch"], row["runs"], row["provider"]) for row in rows] == [
+        (0.1, 2, 3, "cpu"),
+        (0.5, 2, 3, "cpu"),
+    ]
+    for row in rows:
+        assert 0 < row["min_ms"] <= row["median_ms"] <= row["p99_ms"]
+        assert row["real_time_factor"] == pytest.approx(row["median_ms"] / 1000 / (row["seconds"] * 2))
