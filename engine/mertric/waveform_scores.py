@@ -98,7 +98,11 @@ class WaveformScorer:
                 problems[index] = mismatch
             elif pair.reference is not None:
                 usable.append((index, clip, order.index(pair.reference)))
-        values = self._score(list(sound.values()), [u[1] for u in usable], [u[2] for u in usable], missing)
+        values: list[dict[str, Value]]
+        try:
+            values = self._score(list(sound.values()), [u[1] for u in usable], [u[2] for u in usable], missing)
+        except MertricError as error:
+            values = [dict.fromkeys(self._names, Undefined(str(error))) for _ in usable]
         found = {index: row for (index, _, _), row in zip(usable, values, strict=True)}
         return [
             self._outcome(found.get(index), problems.get(index), _silent(pair, references, estimates))

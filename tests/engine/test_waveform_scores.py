@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mertric.waveform_scores
+from mertric.errors import InputError
 from mertric.metrics.registry import score_track
 from mertric.pairing import Pair
 from mertric.scoring import score_pairs
@@ -204,3 +205,13 @@ def test_failures_are_tried_again(track, tmp_path):
     lines = (tmp_path / "j").read_text().splitlines()
     assert len(lines) == 2
     assert all(json.loads(line)["outcomes"][0]["reasons"] == [] for line in lines)
+
+
+def test_what_a_metric_refuses_is_a_row_and_not_the_end(track, monkeypatch):
+    def refuse(*args, **options):
+        raise InputError("not like this")
+
+    monkeypatch.setattr(mertric.waveform_scores, "score_track", refuse)
+    rows = scored(stems(track))
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert "not like this" in rows[0]["reason"]
