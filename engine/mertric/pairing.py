@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -12,14 +11,10 @@ from typing import TYPE_CHECKING
 
 from mertric.audio import SUFFIXES
 from mertric.errors import PairingError
+from mertric.files import find_sources, identifiers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-STEMS = ("bass", "drums", "vocals", "other")
-_SUMS = ("mixture", "accompaniment")
-"""Names of files that are sums of stems; where the stems themselves are there, these are not sources."""
-_IDENTIFIER = re.compile(r"[A-Za-z]+[_-]?\d+")
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,53 +96,6 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
         for folder, name in zip(folders, _model_names(folders), strict=True)
         for pair in _pair_folder(reference, references, folder, name)
     ]
-
-
-def find_audio(folder: Path) -> list[Path]:
-    """List a folder's audio files at any depth, by their endings, sorted; hidden ones are left out.
-
-    Raises
-    ------
-    PairingError
-        There are none.
-    """
-    found = sorted(_walk(folder, set()))
-    if not found:
-        raise PairingError(f"{folder} holds no audio files; expected files that end in {', '.join(sorted(SUFFIXES))}.")
-    return found
-
-
-def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield audio files, links to nowhere among them, below a folder; linked folders are entered once."""
-    real = folder.resolve()
-    if real in seen:
-        return
-    seen.add(real)
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walk(path, seen)
-        elif path.suffix.lower() in SUFFIXES:
-            yield path
-
-
-def find_sources(folder: Path) -> list[Path]:
-    """List a folder's audio files without the sums that stand beside their stems.
-
-    Raises
-    ------
-    PairingError
-        There are none.
-    """
-    found = find_audio(folder)
-    with_parts = {path.parent for path in found if path.stem.lower() in STEMS and path.stem.lower() != "vocals"}
-    return [path for path in found if path.stem.lower() not in _SUMS or path.parent not in with_parts]
-
-
-def identifiers(path: Path) -> set[str]:
-    """Return the words with a number in a path, such as ``fileid_12``, in lower case."""
-    return {match.lower() for match in _IDENTIFIER.findall(path.with_suffix("").as_posix())}
 
 
 def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:

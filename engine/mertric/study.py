@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mertric.errors import MertricError, PairingError
+from mertric.files import find_sources
 from mertric.listening.ratings import detect_format
 from mertric.listening.tables import read_table
-from mertric.pairing import find_sources, pair
+from mertric.pairing import pair
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

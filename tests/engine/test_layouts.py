@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 
+from mertric.files import STEMS
 from mertric.manifest import COLUMNS, read_manifest
-from mertric.pairing import STEMS, pair
+from mertric.pairing import pair
 from mertric.scoring import score_pairs
 
 SONGS = ("AM Contra - Heart Peripheral", "Track 2")

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mertric.errors import PairingError
-from mertric.pairing import Pair, find_audio, identifiers, pair
+from mertric.files import find_audio, identifiers
+from mertric.pairing import Pair, pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable

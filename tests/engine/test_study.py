@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from mertric.cli import cli
 from mertric.errors import PairingError
-from mertric.pairing import STEMS
+from mertric.files import STEMS
 from mertric.study import STUDIES, find_pairs, find_ratings
 
 RATE = 24000

@@ -59,8 +59,8 @@ def command(
     import numpy as np
 
     from mertric.errors import InputError, MertricError
+    from mertric.files import find_audio
     from mertric.loading import load
-    from mertric.pairing import find_audio
 
     jobs: dict[Path, Path] = {}
     for given in files:
