@@ -13,7 +13,7 @@ import numpy as np
 
 from mertric.errors import ConfigurationError
 from mertric_export.config import CONV_NORM_EPS
-from mertric_export.graph import END, GraphBuilder
+from mertric_export.graph import GraphBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,15 +98,8 @@ def _convolve(
         graph.weight(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1)),
     )
     if config.conv_kernel[layer] == 3:
-        following = graph.node(
-            f"{name}.slice",
-            "Slice",
-            pairs,
-            graph.integers(1, 0),
-            graph.integers(END, channels),
-            graph.integers(1, 2),
-        )
-        following = graph.node(f"{name}.next", "Pad", following, graph.integers(0, 0, 0, 0, 1, 0))
+        # Cut off the first row and the second half of the columns, and put a row of zeros at the end.
+        following = graph.node(f"{name}.next", "Pad", pairs, graph.integers(0, -1, 0, 0, 1, -channels))
         third = graph.node(f"{name}.third", "MatMul", following, graph.weight(f"{CONV}.{layer}.third", taps[2]))
         product = graph.node(f"{name}.sum", "Add", product, third)
     if config.conv_bias:

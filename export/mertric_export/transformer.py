@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from mertric_export.config import MertConfig
     from mertric_export.graph import WeightFile
 
-Variant = Literal["fused", "ragged", "portable"]
+Variant = Literal["fused", "ragged", "portable", "pointwise"]
 SLICES = 2
 """Parts of the feed-forward's inner dimension."""
-VARIANTS: tuple[Variant, ...] = ("fused", "ragged", "portable")
+VARIANTS: tuple[Variant, ...] = ("fused", "ragged", "portable", "pointwise")
+_PLAIN = ("portable", "pointwise")
 
 
 def build_encoder(
@@ -43,7 +44,14 @@ def build_encoder(
     ----------
     variant
         ``fused`` and ``ragged`` have attention as one ``com.microsoft`` operator, whose CUDA kernel, and without
-        ``lengths`` CPU kernel, never forms the frames x frames matrix. ``portable`` has ONNX operators only.
+        ``lengths`` CPU kernel, never forms the frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
+        operators only; in the latter the product that ends each residual branch is a convolution of one tap, to which
+        OpenVINO adds the residual in the same pass, where all shapes are fixed.
+
+    Notes
+    -----
+    All variants share their weights. Where one takes them in another form, scaled, joined or transposed, nodes on
+    constants say so, which every runtime computes once, at loading.
     """
     builder = _Encoder(config, tensors, GraphBuilder(f"encoder-{variant}", weights), variant)
     return builder.build()
@@ -62,7 +70,7 @@ class _Encoder:
         value = graph.input("state_0", dims)
         if self.variant != "fused":
             graph.input("lengths", ("batch",), TensorProto.INT32)
-        if self.variant == "portable":
+        if self.variant in _PLAIN:
             self._mask()
         layer = self._stable_layer if config.do_stable_layer_norm else self._layer
         for index in range(config.num_hidden_layers):
@@ -92,21 +100,22 @@ class _Encoder:
 
     def _layer(self, name: str, value: str) -> str:
         """Add a layer with LayerNorm after each residual."""
-        value = self.graph.node(f"{name}.attended", "Add", self._attention(f"{name}.attention", value), value)
-        value = self._norm(f"{name}.layer_norm", value)
-        fed = self._feed_forward(f"{name}.feed_forward", value)
-        return self._norm(f"{name}.final_layer_norm", self.graph.node(f"{name}.fed", "Add", fed, value))
+        value = self._norm(f"{name}.layer_norm", self._attention(f"{name}.attention", value, value))
+        return self._norm(f"{name}.final_layer_norm", self._feed_forward(f"{name}.feed_forward", value, value))
 
     def _stable_layer(self, name: str, value: str) -> str:
         """Add a layer with LayerNorm before attention and before the feed-forward."""
         normed = self._norm(f"{name}.layer_norm", value)
-        value = self.graph.node(f"{name}.attended", "Add", self._attention(f"{name}.attention", normed), value)
+        value = self._attention(f"{name}.attention", normed, value)
         normed = self._norm(f"{name}.final_layer_norm", value)
-        return self.graph.node(f"{name}.fed", "Add", self._feed_forward(f"{name}.feed_forward", normed), value)
+        return self._feed_forward(f"{name}.feed_forward", normed, value)
 
-    def _attention(self, name: str, value: str) -> str:
-        attend = self._portable_attention if self.variant == "portable" else self._fused_attention
-        return self._linear(f"{name}.out_proj", attend(name, value))
+    def _attention(self, name: str, value: str, residual: str) -> str:
+        """Add attention and its residual."""
+        attend = self._plain_attention if self.variant in _PLAIN else self._fused_attention
+        linear, attended = f"{name}.out_proj", attend(name, value)
+        weight = self.graph.weight(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
+        return self._residual(linear, attended, weight, residual)
 
     def _fused_attention(self, name: str, value: str) -> str:
         graph = self.graph
@@ -130,40 +139,75 @@ class _Encoder:
             num_heads=self.config.num_attention_heads,
         )
 
-    def _portable_attention(self, name: str, value: str) -> str:
+    def _plain_attention(self, name: str, value: str) -> str:
         graph, config = self.graph, self.config
         split = graph.integers(0, 0, config.num_attention_heads, config.head_dim)
+        scale = graph.weight("attention.scale", np.array(config.head_dim**-0.5, np.float32))
         heads = {}
         for part, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
-            projected = self._linear(f"{name}.{part}_proj", value)
+            linear = f"{name}.{part}_proj"
+            weight = graph.weight(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
+            bias = graph.weight(f"{linear}.bias", self.tensors[f"{linear}.bias"])
+            if part == "q":
+                weight = graph.node(f"{linear}.scaled_weight", "Mul", weight, scale)
+                bias = graph.node(f"{linear}.scaled_bias", "Mul", bias, scale)
+            projected = graph.node(linear, "Add", graph.node(f"{linear}.product", "MatMul", value, weight), bias)
             parted = graph.node(f"{name}.{part}.parted", "Reshape", projected, split)
             heads[part] = graph.node(f"{name}.{part}", "Transpose", parted, perm=order)
-        scale = graph.weight("attention.scale", np.array(config.head_dim**-0.5, np.float32))
-        query = graph.node(f"{name}.scaled", "Mul", heads["q"], scale)
-        similarity = graph.node(f"{name}.similarity", "MatMul", query, heads["k"])
+        similarity = graph.node(f"{name}.similarity", "MatMul", heads["q"], heads["k"])
         masked = graph.node(f"{name}.masked", "Add", similarity, "mask")
         shares = graph.node(f"{name}.shares", "Softmax", masked, axis=-1)
         mixed = graph.node(f"{name}.mixed", "MatMul", shares, heads["v"])
         mixed = graph.node(f"{name}.joined", "Transpose", mixed, perm=[0, 2, 1, 3])
         return graph.node(name, "Reshape", mixed, graph.integers(0, 0, config.hidden_size))
 
-    def _feed_forward(self, name: str, value: str) -> str:
-        """Add the feed-forward in slices of its inner dimension, whose activations are the largest of the graph."""
+    def _feed_forward(self, name: str, value: str, residual: str) -> str:
+        """Add the feed-forward and its residual.
+
+        Its weights are stored in slices of the inner dimension, whose activations are the largest of the graph:
+        with fused attention, which long audio needs, they are never all there at once.
+        """
         graph, tensors = self.graph, self.tensors
         inner, outer = f"{name}.intermediate_dense", f"{name}.output_dense"
-        total = ""
+        slices = []
         for index, part in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
             rows = slice(part[0], part[-1] + 1)
-            weight, bias = tensors[f"{inner}.weight"][rows], tensors[f"{inner}.bias"][rows]
-            activated = graph.linear(f"{inner}.{index}", value, weight, bias)
-            activated = graph.node(f"{name}.gelu.{index}", "Gelu", activated)
-            columns = graph.weight(f"{outer}.{index}.weight", tensors[f"{outer}.weight"][:, rows].T)
-            product = graph.node(f"{outer}.{index}.product", "MatMul", activated, columns)
+            weight = graph.weight(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
+            bias = graph.weight(f"{inner}.{index}.bias", tensors[f"{inner}.bias"][rows])
+            after = graph.weight(f"{outer}.{index}.weight", tensors[f"{outer}.weight"][:, rows].T)
+            slices.append((weight, bias, after))
+        if self.variant in _PLAIN:
+            weights, biases, afters = zip(*slices, strict=True)
+            joined = graph.node(f"{inner}.weight", "Concat", *weights, axis=1)
+            bias = graph.node(f"{inner}.bias", "Concat", *biases, axis=0)
+            after = graph.node(f"{outer}.weight", "Concat", *afters, axis=0)
+            return self._residual(outer, self._activated(inner, value, joined, bias), after, residual)
+        total = ""
+        for index, (weight, bias, after) in enumerate(slices):
+            activated = self._activated(f"{inner}.{index}", value, weight, bias)
+            product = graph.node(f"{outer}.{index}.product", "MatMul", activated, after)
             total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
-        return graph.node(outer, "Add", total, graph.weight(f"{outer}.bias", tensors[f"{outer}.bias"]))
+        biased = graph.node(outer, "Add", total, graph.weight(f"{outer}.bias", tensors[f"{outer}.bias"]))
+        return graph.node(f"{outer}.residual", "Add", biased, residual)
 
-    def _linear(self, name: str, value: str) -> str:
-        return self.graph.linear(name, value, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
+    def _activated(self, name: str, value: str, weight: str, bias: str) -> str:
+        """Add the first product of a feed-forward and its GELU."""
+        product = self.graph.node(f"{name}.product", "MatMul", value, weight)
+        return self.graph.node(f"{name}.gelu", "Gelu", self.graph.node(name, "Add", product, bias))
+
+    def _residual(self, name: str, value: str, weight: str, residual: str) -> str:
+        """Add the product that ends a residual branch, its bias and the residual, for a weight [in, out]."""
+        graph = self.graph
+        bias = graph.weight(f"{name}.bias", self.tensors[f"{name}.bias"])
+        if self.variant != "pointwise":
+            product = graph.node(f"{name}.product", "MatMul", value, weight)
+            return graph.node(f"{name}.sum", "Add", graph.node(name, "Add", product, bias), residual)
+        taps = graph.node(f"{name}.transposed", "Transpose", weight, perm=[1, 0])
+        taps = graph.node(f"{name}.taps", "Unsqueeze", taps, graph.integers(2))
+        channels = graph.node(f"{name}.channels", "Transpose", value, perm=[0, 2, 1])
+        product = graph.node(name, "Conv", channels, taps, bias, kernel_shape=[1])
+        before = graph.node(f"{name}.residual", "Transpose", residual, perm=[0, 2, 1])
+        return graph.node(f"{name}.sum", "Transpose", graph.node(f"{name}.added", "Add", product, before), perm=[0, 2, 1])
 
     def _norm(self, name: str, value: str) -> str:
         weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
