@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from mertric.fold import FirstConvolution
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 FRONTEND = "frontend.onnx"
@@ -26,7 +26,7 @@ _AGAIN = "Export the bundle again (mertric export)."
 
 
 def encoder_graph(variant: str) -> str:
-    """Name the file of an encoder graph: ``fused`` or ``portable``."""
+    """Name the file of an encoder graph, see `mertric_export.transformer`."""
     return f"encoder.{variant}.onnx"
 
 
@@ -46,8 +46,9 @@ class Bundle:
         Of the checkpoint's weights.
     license : str
         Of the weights.
-    precision : str
-        ``fp32``.
+    precisions : tuple of str
+        What there are graphs in: ``fp32``, and others that were asked for and came close enough to it. Each has its
+        graphs and their weights in a directory of its name.
     sample_rate, hop, receptive_field : int
         Hz, samples, samples.
     layers, dim : int
@@ -59,7 +60,7 @@ class Bundle:
     trained : bool
         False for made-up weights.
     files : mapping
-        Size in bytes and SHA-256 of each file.
+        Size in bytes and SHA-256 of each file, by its path from the bundle's directory.
     parity : mapping
         How the bundle compared with an independent forward pass when it was exported.
     """
@@ -69,7 +70,7 @@ class Bundle:
     revision: str | None
     weights_sha256: str
     license: str
-    precision: str
+    precisions: tuple[str, ...]
     sample_rate: int
     hop: int
     receptive_field: int
@@ -85,8 +86,23 @@ class Bundle:
         """Frames that a clip of `samples` samples gives: 0 if it is shorter than the receptive field."""
         return max(0, (samples - self.receptive_field) // self.hop + 1)
 
-    def check_files(self) -> None:
-        """Compare every file with its recorded size and SHA-256.
+    def graphs(self, precision: str) -> Path:
+        """Return the directory of the graphs in a precision.
+
+        Raises
+        ------
+        BundleError
+            There are none in it.
+        """
+        if precision not in self.precisions:
+            raise BundleError(
+                f"{self.path} has graphs in {', '.join(self.precisions)}, not in {precision}. Export it again from its "
+                f"checkpoint: mertric export SOURCE -o {self.path} --force --precision {precision}"
+            )
+        return self.path / precision
+
+    def check_files(self, precision: str) -> None:
+        """Compare every file that a precision needs with its recorded size and SHA-256.
 
         Raises
         ------
@@ -94,7 +110,8 @@ class Bundle:
             A file is missing, truncated or changed.
         """
         for name in self.files:
-            self._check_file(name)
+            if PurePosixPath(name).parts[0] in (precision, FOLD):
+                self._check_file(name)
 
     def first_convolution(self) -> FirstConvolution:
         """Read the fold's constants.
@@ -155,6 +172,7 @@ def read_bundle(path: Path | str) -> Bundle:
         if fields.pop("sha256") != manifest_digest(fields):
             raise BundleError(f"{manifest} is damaged: its fields do not give the SHA-256 it holds. {_AGAIN}")
         fields.pop("created_by", None)
+        fields["precisions"] = tuple(fields["precisions"])
         return Bundle(path=path, **fields)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error

@@ -12,7 +12,8 @@ from mertric.audio import from_array, read_audio, to_mono
 from mertric.bundle import Bundle, read_bundle
 from mertric.embeddings import Embeddings
 from mertric.errors import AudioError, InputError
-from mertric.network import CHUNK, Network
+from mertric.frontend import CHUNK
+from mertric.network import Network
 from mertric.protocol import get_protocol
 from mertric.session import choose_device
 
@@ -36,15 +37,16 @@ class Encoder:
     provider : str
         ``auto``, ``tensorrt``, ``cuda``, ``openvino`` or ``cpu``.
     precision : str
-        ``fp32``, or ``bf16`` on OpenVINO.
+        ``fp32``, or another that the provider computes in (see `mertric.providers`) and, where that takes graphs of
+        its own, the bundle has.
     threads : int or None
         Threads for inference; None for one a core.
     chunk : int
         Frames per run of the front end and of the positional convolution. Any number gives the same result; it
         bounds memory.
     attention : str
-        Which encoder graphs to run, ``fused`` or ``portable``; None for the provider's own. Both give the same
-        result, but TensorRT and OpenVINO run ``portable`` ones only.
+        Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``; None for the provider's own. All give
+        the same result, but TensorRT and OpenVINO do not run ``fused`` ones.
 
     Raises
     ------
@@ -66,8 +68,8 @@ class Encoder:
     ) -> None:
         if chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
-        if attention not in (None, "fused", "portable"):
-            raise InputError(f"attention is {attention!r}; expected 'fused' or 'portable'.")
+        if attention not in (None, "fused", "portable", "pointwise"):
+            raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
         device = choose_device(provider, precision, threads=threads)
         self.provider, self.precision = device.provider.name, precision
@@ -135,11 +137,32 @@ class Encoder:
         entries = [self._network.entry(self.read(audio, sample_rate, rules)) for audio in audios]
         return [self._embeddings(states, chosen) for states in self._network.states(entries, chosen)]
 
-    def warm_up(self, seconds: Sequence[float] = (5.0,)) -> None:
-        """Embed silence of given lengths, so that the first real clip finds everything loaded."""
+    def warm_up(
+        self,
+        seconds: Sequence[float] = (5.0,),
+        *,
+        batch: int = 1,
+        layers: Sequence[int] | Literal["all"] | None = None,
+    ) -> None:
+        """Get ready for clips of known lengths, so that the first real one finds everything loaded.
+
+        Embeds silence. A provider that gains from fixed shapes (`mertric.providers`) also gets a session for each of
+        these lengths, with its own copy of the weights in memory: for a service that embeds the same lengths all day.
+
+        Parameters
+        ----------
+        seconds
+            Lengths of a clip.
+        batch
+            Clips at once.
+        layers
+            Hidden states that will be asked for.
+        """
+        chosen = self.check_layers(layers)
         for length in seconds:
             samples = np.zeros(max(round(length * self.bundle.sample_rate), self.bundle.receptive_field), np.float32)
-            self.embed_samples(samples)
+            self._network.fix(batch, self.bundle.frames(samples.size), chosen)
+            self._network.states([self._network.entry(samples)] * batch, chosen)
 
     def read(self, audio: Path | str | ArrayLike, sample_rate: int | None, protocol: Protocol) -> NDArray[np.float32]:
         """Bring a file or an array to mono samples at the model's rate: float32 [samples].

@@ -10,7 +10,7 @@ from mertric.bundle import MANIFEST
 from mertric.cache import bundle_directory
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError
-from mertric.network import CHUNK
+from mertric.frontend import CHUNK
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -17,6 +17,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FixedShapes:
+    """What a provider gains from shapes that it knows before it loads a graph.
+
+    Attributes
+    ----------
+    attention : str
+        The encoder graphs to fix.
+    multiple : int
+        What frames are padded to a multiple of, with a mask.
+    precisions : tuple of str
+        Where it is worth a session of its own.
+    """
+
+    attention: str
+    multiple: int
+    precisions: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Provider:
     """An execution provider.
 
@@ -26,19 +45,31 @@ class Provider:
         What users call it.
     ort_name : str
         What ONNX Runtime calls it.
-    precisions : tuple of str
-        What it computes in from a bundle's fp32 graphs.
+    precisions : mapping of str to str
+        What it computes in, and the precision of the graphs that it does so from.
     attention : str
-        ``fused`` or ``portable``: which encoder graphs it can run.
+        ``fused`` or ``portable``: which encoder graphs it runs best when shapes vary.
     needs : str
         What to install.
+    fixed : FixedShapes or None
+        What it gains from fixed shapes, if anything.
+    emulated : tuple of str
+        Precisions that it computes in slowly, with float32 between the roundings: to check graphs where their own
+        provider is not at hand. ``auto`` never takes one.
     """
 
     name: str
     ort_name: str
-    precisions: tuple[str, ...]
+    precisions: Mapping[str, str]
     attention: str
     needs: str
+    fixed: FixedShapes | None = None
+    emulated: tuple[str, ...] = ()
+
+    @property
+    def fast_precisions(self) -> tuple[str, ...]:
+        """What it computes in without emulation."""
+        return tuple(name for name in self.precisions if name not in self.emulated)
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -47,30 +78,32 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider(
             name="tensorrt",
             ort_name="TensorrtExecutionProvider",
-            precisions=("fp32",),
+            precisions={"fp32": "fp32", "fp16": "fp16"},
             attention="portable",
             needs='an NVIDIA GPU and pip install "mertric[tensorrt]", without onnxruntime beside onnxruntime-gpu',
         ),
         Provider(
             name="cuda",
             ort_name="CUDAExecutionProvider",
-            precisions=("fp32",),
+            precisions={"fp32": "fp32", "fp16": "fp16"},
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
         ),
         Provider(
             name="openvino",
             ort_name="OpenVINOExecutionProvider",
-            precisions=("fp32", "bf16"),
+            precisions={"fp32": "fp32", "bf16": "fp32"},
             attention="portable",
             needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
+            fixed=FixedShapes(attention="pointwise", multiple=32, precisions=("bf16",)),
         ),
         Provider(
             name="cpu",
             ort_name="CPUExecutionProvider",
-            precisions=("fp32",),
+            precisions={"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
             attention="fused",
             needs='pip install "mertric[cpu]"',
+            emulated=("fp16",),
         ),
     )
 }
@@ -78,6 +111,8 @@ PROVIDERS: Mapping[str, Provider] = {
 
 FRAMES = (1, 374, 2249)
 """Frames of a clip that TensorRT's engines are built for: least, best (5 s) and most (30 s)."""
+BATCH = 8
+"""Clips in a batch that TensorRT's engines are built for, at most."""
 
 
 def get_provider(name: str, precision: str) -> Provider:
@@ -92,9 +127,10 @@ def get_provider(name: str, precision: str) -> Provider:
         raise ProviderError(f"provider {name!r} is not known; expected auto, {', '.join(PROVIDERS)}.")
     provider = PROVIDERS[name]
     if precision not in provider.precisions:
-        able = [one.name for one in PROVIDERS.values() if precision in one.precisions]
+        able = [one.name for one in PROVIDERS.values() if precision in one.fast_precisions]
+        own = ", ".join(provider.fast_precisions)
         raise ProviderError(
-            f"precision {precision!r} was asked for on {name}, which computes in {', '.join(provider.precisions)}; "
+            f"precision {precision!r} was asked for on {name}, which computes in {own}; "
             f"{precision} is for {', '.join(able) or 'no provider'}."
         )
     return provider

@@ -49,6 +49,24 @@ class Device:
     precision: str
     threads: int | None
 
+    @property
+    def graphs(self) -> str:
+        """Precision of the graphs to run."""
+        return self.provider.precisions[self.precision]
+
+    @property
+    def fixed_attention(self) -> str | None:
+        """Which encoder graphs to run with fixed shapes; None where nothing is gained by that."""
+        fixed = self.provider.fixed
+        return fixed.attention if fixed is not None and self.precision in fixed.precisions else None
+
+    def padded(self, frames: int) -> int:
+        """Return the number of frames, this or somewhat more, that a batch with a mask is best padded to."""
+        fixed = self.provider.fixed
+        if fixed is None or self.precision not in fixed.precisions:
+            return frames
+        return -(-frames // fixed.multiple) * fixed.multiple
+
 
 class Session:
     """A graph of a bundle, ready to run. Safe to run from several threads at once.
@@ -63,6 +81,8 @@ class Session:
         Where it runs.
     profiles
         Least, best and greatest shape of each input, for TensorRT.
+    sizes
+        Sizes of the graph's free dimensions, by name, that no run will differ from.
     """
 
     def __init__(
@@ -72,6 +92,7 @@ class Session:
         *,
         device: Device,
         profiles: Mapping[str, Profile] | None = None,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         self._outputs = list(outputs)
         model = keep_outputs(graph.read_bytes(), self._outputs)
@@ -83,7 +104,7 @@ class Session:
             cache=_engines(graph.parent),
         )
         try:
-            self._session = _open(model, graph.parent, device, options)
+            self._session = _open(model, graph.parent, device, options, sizes or {})
         except Exception as error:
             raise ProviderError(
                 f"ONNX Runtime {_onnxruntime().__version__} cannot load {graph} on {device.provider.name} ({error}). "
@@ -124,9 +145,10 @@ def choose_device(provider: str, precision: str, *, threads: int | None = None) 
         if problem := probe(chosen):
             raise ProviderError(f"provider {provider} does not work here: {problem}. It needs {chosen.needs}.")
         return Device(provider=chosen, precision=precision, threads=threads)
-    able = [one for one in PROVIDERS.values() if precision in one.precisions]
+    able = [one for one in PROVIDERS.values() if precision in one.fast_precisions]
     if not able:
-        raise ProviderError(f"no provider computes in {precision!r}; expected fp32, or bf16 on openvino.")
+        known = dict.fromkeys(name for one in PROVIDERS.values() for name in one.fast_precisions)
+        raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(known)}.")
     problems = {}
     for chosen in able:
         if not (problem := probe(chosen)):
@@ -144,7 +166,7 @@ def probe(provider: Provider) -> str | None:
         provider, precision="fp32", threads=1, profiles={"x": square}, cache=_engines(Path("probe"))
     )
     try:
-        session = _open(_PROBE, None, device, options)
+        session = _open(_PROBE, None, device, options, {})
         (result,) = session.run(["y"], {"x": np.eye(2, dtype=np.float32)})
     except DependencyError:
         raise
@@ -170,7 +192,7 @@ def installed_runtimes() -> dict[str, str]:
     return found
 
 
-def _open(model: bytes, weights: Path | None, device: Device, options: dict[str, str]) -> Any:
+def _open(model: bytes, weights: Path | None, device: Device, options: dict[str, str], sizes: Mapping[str, int]) -> Any:
     """Open a session that runs on the device's provider and on no other but the CPU."""
     ort = _onnxruntime()
     settings = ort.SessionOptions()
@@ -179,6 +201,8 @@ def _open(model: bytes, weights: Path | None, device: Device, options: dict[str,
     settings.intra_op_num_threads = device.threads or 0
     # Several sessions take turns; threads that spin after a run would take the cores from the next session's.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
+    for dimension, size in sizes.items():
+        settings.add_free_dimension_override_by_name(dimension, size)
     if weights is not None:
         settings.add_session_config_entry(_EXTERNAL_WEIGHTS, str(weights))
     name = device.provider.ort_name

@@ -96,7 +96,7 @@ def export_checkpoint(
         notify("reading the checkpoint")
         checkpoint = read_checkpoint(source, weights=weights)
         notify("writing graphs and weights")
-        _write_graphs(checkpoint, directory)
+        _write_graphs(checkpoint, directory / "fp32")
         _write_fold(checkpoint, directory / FOLD)
         manifest = _manifest(checkpoint, provenance, directory)
         _write_manifest(directory, manifest)
@@ -107,6 +107,7 @@ def export_checkpoint(
 
 def _write_graphs(checkpoint: Checkpoint, directory: Path) -> None:
     config, tensors = checkpoint.config, checkpoint.tensors
+    directory.mkdir()
     with WeightFile(directory / WEIGHTS) as weights:
         models = {
             FRONTEND: build_frontend(config, tensors, weights),
@@ -143,7 +144,7 @@ def _manifest(checkpoint: Checkpoint, provenance: Provenance, directory: Path) -
         "created_by": f"mertric {version('mertric')}",
         **dataclasses.asdict(provenance),
         "weights_sha256": checkpoint.sha256,
-        "precision": "fp32",
+        "precisions": ["fp32"],
         "sample_rate": config.sample_rate,
         "hop": config.hop,
         "receptive_field": config.receptive_field,
@@ -152,7 +153,9 @@ def _manifest(checkpoint: Checkpoint, provenance: Provenance, directory: Path) -
         "rows_per_frame": alignment(config),
         "position_taps": config.num_conv_pos_embeddings,
         "files": {
-            file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in sorted(directory.iterdir())
+            file.relative_to(directory).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)}
+            for file in sorted(directory.rglob("*"))
+            if file.is_file()
         },
         "parity": {},
     }

@@ -207,7 +207,9 @@ class _Encoder:
         channels = graph.node(f"{name}.channels", "Transpose", value, perm=[0, 2, 1])
         product = graph.node(name, "Conv", channels, taps, bias, kernel_shape=[1])
         before = graph.node(f"{name}.residual", "Transpose", residual, perm=[0, 2, 1])
-        return graph.node(f"{name}.sum", "Transpose", graph.node(f"{name}.added", "Add", product, before), perm=[0, 2, 1])
+        return graph.node(
+            f"{name}.sum", "Transpose", graph.node(f"{name}.added", "Add", product, before), perm=[0, 2, 1]
+        )
 
     def _norm(self, name: str, value: str) -> str:
         weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]

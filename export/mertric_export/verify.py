@@ -41,7 +41,7 @@ def verify(checkpoint: Checkpoint, bundle: Path) -> dict[str, Any]:
     expected = [np.stack(hidden_states(checkpoint, clip)) for clip in (samples, samples[: samples.size // 2])]
     figures: dict[str, float] = {}
     for variant in VARIANTS:
-        encoder = Encoder(bundle, provider="cpu", attention="portable" if variant == "portable" else "fused")
+        encoder = Encoder(bundle, provider="cpu", attention="fused" if variant == "ragged" else variant)
         clips = [samples] if variant == "fused" else [samples, samples[: samples.size // 2]]
         batch = encoder.embed_batch(clips, sample_rate=checkpoint.config.sample_rate, layers="all", protocol="float")
         for got, exact in zip(batch, expected, strict=False):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RATE = 24000
 
 
-@pytest.mark.parametrize("attention", ["fused", "portable"])
+@pytest.mark.parametrize("attention", ["fused", "portable", "pointwise"])
 def test_clips_of_any_lengths_give_what_they_give_alone(model: Any, sound: Sound, attention: str) -> None:
     encoder = Encoder(model.bundle, attention=attention)
     clips = [sound(seconds * RATE) for seconds in (1, 3, 5, 9)]
@@ -59,5 +59,5 @@ def test_one_bad_clip(encoder: Encoder, sound: Sound) -> None:
 def test_warm_up_opens_what_embed_needs(bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound) -> None:
     encoder = Encoder(bundle)
     encoder.warm_up([0.5, 0.001])
-    monkeypatch.setattr("mertric.network.Session", None)
+    monkeypatch.setattr("mertric.transformer.Session", None)
     assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)

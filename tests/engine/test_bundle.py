@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GRAPHS = [FRONTEND, POSITIONS, *(encoder_graph(variant) for variant in VARIANTS)]
-FILES = sorted([*GRAPHS, FOLD, WEIGHTS])
+FILES = sorted([*(f"fp32/{name}" for name in (*GRAPHS, WEIGHTS)), FOLD])
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def test_what_a_manifest_says(bundle: Path) -> None:
     read = read_bundle(str(bundle))
     assert (read.model, read.license, read.trained, read.revision) == ("tiny-95m", "none", False, None)
     assert (read.sample_rate, read.hop, read.receptive_field, read.rows_per_frame) == (24000, 320, 400, 64)
-    assert (read.layers, read.dim, read.precision) == (4, 64, "fp32")
+    assert (read.layers, read.dim, read.precisions) == (4, 64, ("fp32",))
     assert len(read.weights_sha256) == 64
     assert sorted(read.files) == FILES
     for name, recorded in read.files.items():
         assert recorded == {"bytes": (bundle / name).stat().st_size, "sha256": sha256(bundle / name)}
     assert set(read.parity["max_error_over_rms"]) == set(VARIANTS)
     assert all(0 < error < 1e-5 for error in read.parity["max_error_over_rms"].values())
-    read.check_files()
+    read.check_files("fp32")
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_truncated_file(copy: Path, name: str) -> None:
 
 def test_another_format_version(copy: Path) -> None:
     edit(copy, format=99)
-    with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 1"):
+    with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 2"):
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"format": 1}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"format": 2}', "\xff"])
 def test_a_file_that_is_no_manifest(copy: Path, content: str) -> None:
     (copy / "bundle.json").write_text(content, encoding="latin-1")
     with pytest.raises(BundleError, match=r"is not the manifest of a bundle.*Export the bundle again"):

@@ -112,7 +112,9 @@ def test_another_seed_gives_another_table(cache: Path, tmp_path: Path) -> None:
     assert {path.name for path in (cache / "demo").iterdir()} == {"seed-0", "seed-1"}
 
 
-@pytest.mark.parametrize(("name", "harm"), [("weights.bin", "cut"), ("bundle.json", "gone"), ("frontend.onnx", "gone")])
+@pytest.mark.parametrize(
+    ("name", "harm"), [("fp32/weights.bin", "cut"), ("bundle.json", "gone"), ("fp32/frontend.onnx", "gone")]
+)
 def test_a_damaged_bundle_is_made_again(cache: Path, capsys: pytest.CaptureFixture[str], name: str, harm: str) -> None:
     sound = _untrained(cache, 0)
     file = sound.bundle.path / name

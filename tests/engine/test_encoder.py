@@ -35,7 +35,7 @@ def off(got: NDArray[np.float32], expected: NDArray[Any]) -> float:
     return max(float(np.abs(a - b).max()) / rms(b) for a, b in zip(got, expected, strict=True))
 
 
-@pytest.mark.parametrize("attention", ["fused", "portable"])
+@pytest.mark.parametrize("attention", ["fused", "portable", "pointwise"])
 @pytest.mark.parametrize("offset", [0.0, 0.7])
 def test_hidden_states_are_those_of_the_checkpoint(model: Any, sound: Sound, attention: str, offset: float) -> None:
     samples = sound(7777) + np.float32(offset)
@@ -63,7 +63,7 @@ def test_any_length_in_any_chunk(encoder: Encoder, bundle: Path, sound: Sound, s
     assert whole.shape == (2, (samples - 400) // 320 + 1, 64)
 
 
-@pytest.mark.parametrize("attention", ["fused", "portable"])
+@pytest.mark.parametrize("attention", ["fused", "portable", "pointwise"])
 @pytest.mark.parametrize("layers", [(0,), (2,), (4,), (0, 4), (3, 1), (4, 0, 2), (0, 1, 2, 3, 4)])
 def test_layers_alone_equal_the_full_run(model: Any, sound: Sound, layers: tuple[int, ...], attention: str) -> None:
     encoder = Encoder(model.bundle, attention=attention)
@@ -249,5 +249,5 @@ def test_what_an_encoder_cannot_be(bundle: Path) -> None:
         Encoder(bundle, precision="int4")
     with pytest.raises(ProviderError, match="provider 'abacus' is not known"):
         Encoder(bundle, provider="abacus")
-    with pytest.raises(InputError, match="attention is 'flash'; expected 'fused' or 'portable'"):
+    with pytest.raises(InputError, match="attention is 'flash'; expected 'fused', 'portable' or 'pointwise'"):
         Encoder(bundle, attention="flash")

@@ -45,7 +45,7 @@ def chunk(request: pytest.FixtureRequest) -> Iterator[int]:
     defaults["chunk"] = before
 
 
-@pytest.mark.parametrize("attention", ["fused", "portable"])
+@pytest.mark.parametrize("attention", ["fused", "portable", "pointwise"])
 @pytest.mark.parametrize("excerpt", [1, 12])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_hidden_states(bundles: dict[str, Path], family: str, excerpt: int, attention: str) -> None:

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from mertric import session
 from mertric.cli import cli
 from mertric.errors import ProviderError
-from mertric.network import Network
 from mertric.providers import PROVIDERS, get_provider, provider_options
 from mertric.session import choose_device, probe
+from mertric.transformer import Transformer
 
 SHAPES = ((1, 1, 8), (1, 374, 8), (4, 2249, 8))
 
@@ -69,7 +69,7 @@ def test_profiles_name_every_input_of_every_portable_graph(bundle: Path, monkeyp
     Encoder(bundle, attention="portable").warm_up()
     assert set(asked) == {"frontend.onnx", "positions.onnx", "encoder.portable.onnx"}
     for name, profiles in asked.items():
-        inputs = onnx.load(bundle / name, load_external_data=False).graph.input
+        inputs = onnx.load(bundle / "fp32" / name, load_external_data=False).graph.input
         assert set(profiles) == {value.name for value in inputs}
         for value in inputs:
             dims = value.type.tensor_type.shape.dim
@@ -82,17 +82,17 @@ def test_tensorrt_refuses_what_its_engines_cannot_take(bundle: Path) -> None:
     from mertric.bundle import read_bundle
     from mertric.errors import InputError
 
-    network = Network(read_bundle(bundle), device=choose_device("cpu", "fp32"), chunk=64, attention="portable")
-    network._device = session.Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
+    device = session.Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
+    transformer = Transformer(read_bundle(bundle), device=device, attention="portable")
     with pytest.raises(InputError, match=r"1 clips of up to 2250 frames.*take 8 of 2249\. Use windows"):
-        network.states([np.zeros((2250, 64), np.float32)], (1,))
+        transformer.states([np.zeros((2250, 64), np.float32)], (1,))
 
 
 @pytest.mark.parametrize(
     ("provider", "precision", "message"),
     [
         ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, tensorrt, cuda, openvino, cpu"),
-        ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32; bf16 is for openvino"),
+        ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32, int8; bf16 is for openvino"),
         ("auto", "int4", r"no provider computes in 'int4'"),
     ],
 )
@@ -222,7 +222,7 @@ def test_a_provider_that_computes_nonsense(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_failure_while_running_is_ours(bundle: Path) -> None:
-    opened = session.Session(bundle / "frontend.onnx", ["features"], device=choose_device("cpu", "fp32"))
+    opened = session.Session(bundle / "fp32" / "frontend.onnx", ["features"], device=choose_device("cpu", "fp32"))
     with pytest.raises(ProviderError, match=r"failed on windows \[1, 3, 2\].*If memory ran out"):
         opened.run({"windows": np.zeros((1, 3, 2), np.float32), "weights": np.zeros((1, 2, 2), np.float32)})
 
@@ -265,6 +265,7 @@ def test_doctor_sees_a_damaged_bundle(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_bench_measures_each_length(bundle: Path, tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
     arguments = ["bench", "--model", str(bundle), "--seconds", "0.1", "--seconds", "0.5", "--runs", "3", "--batch", "2"]
+    arguments += ["--provider", "cpu"]
     result = CliRunner().invoke(cli, [*arguments, "--json", str(target)])
     assert result.exit_code == 0, result.output
     rows = json.loads(target.read_text())

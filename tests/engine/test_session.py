@@ -25,7 +25,7 @@ def features(frames: int = 9, batch: int = 1) -> dict[str, Any]:
 
 
 def test_outputs_come_in_the_order_asked_for(bundle: Path) -> None:
-    graph = bundle / encoder_graph("fused")
+    graph = bundle / "fp32" / encoder_graph("fused")
     names = ["state_3", "state_1", "state_4"]
     together = session(graph, names).run(features())
     for name, output in zip(names, together, strict=True):
@@ -34,7 +34,7 @@ def test_outputs_come_in_the_order_asked_for(bundle: Path) -> None:
 
 
 def test_batch_and_time_are_free(bundle: Path) -> None:
-    fused = session(bundle / encoder_graph("fused"), ["state_4"], None)
+    fused = session(bundle / "fp32" / encoder_graph("fused"), ["state_4"], None)
     for batch, frames in ((1, 1), (3, 2), (2, 150)):
         inputs = features(frames, batch)
         (together,) = fused.run(inputs)
@@ -45,7 +45,7 @@ def test_batch_and_time_are_free(bundle: Path) -> None:
 
 
 def test_threads_at_once(bundle: Path) -> None:
-    frontend = session(bundle / FRONTEND, ["features"])
+    frontend = session(bundle / "fp32" / FRONTEND, ["features"])
     rng = np.random.default_rng(2)
     inputs = [
         {
@@ -61,7 +61,7 @@ def test_threads_at_once(bundle: Path) -> None:
 
 
 def test_a_graph_that_cannot_be_loaded(tmp_path: Path, bundle: Path) -> None:
-    (tmp_path / FRONTEND).write_bytes((bundle / FRONTEND).read_bytes())
+    (tmp_path / FRONTEND).write_bytes((bundle / "fp32" / FRONTEND).read_bytes())
     with pytest.raises(ProviderError, match=r"ONNX Runtime .* cannot load .*frontend\.onnx on cpu"):
         session(tmp_path / FRONTEND, ["features"])
 

@@ -20,9 +20,9 @@ def kept(path: Path, outputs: list[str]) -> onnx.ModelProto:
     return onnx.load_from_string(keep_outputs(path.read_bytes(), outputs))
 
 
-@pytest.mark.parametrize("variant", ["fused", "portable"])
+@pytest.mark.parametrize("variant", ["fused", "portable", "pointwise"])
 def test_lower_layers_need_fewer_nodes(bundle: Path, variant: str) -> None:
-    path = bundle / encoder_graph(variant)
+    path = bundle / "fp32" / encoder_graph(variant)
     graphs = [kept(path, [f"state_{layer}"]).graph for layer in range(1, 5)]
     nodes = [len(graph.node) for graph in graphs]
     weights = [len(graph.initializer) for graph in graphs]
@@ -36,7 +36,7 @@ def test_lower_layers_need_fewer_nodes(bundle: Path, variant: str) -> None:
 
 
 def test_only_what_is_used_is_kept(bundle: Path) -> None:
-    graph = kept(bundle / encoder_graph("fused"), ["state_1", "state_3"]).graph
+    graph = kept(bundle / "fp32" / encoder_graph("fused"), ["state_1", "state_3"]).graph
     used = {name for node in graph.node for name in node.input}
     made = {name for node in graph.node for name in node.output}
     assert {tensor.name for tensor in graph.initializer} == used - made - {"state_0"}
@@ -46,7 +46,7 @@ def test_only_what_is_used_is_kept(bundle: Path) -> None:
 
 
 def test_all_outputs_keep_the_model_as_it_is(bundle: Path) -> None:
-    graphs = sorted(bundle.glob("*.onnx"))
+    graphs = sorted(bundle.glob("fp32/*.onnx"))
     assert len(graphs) >= 3
     for path in graphs:
         whole = onnx.load(path, load_external_data=False)
@@ -54,7 +54,7 @@ def test_all_outputs_keep_the_model_as_it_is(bundle: Path) -> None:
 
 
 def test_opsets_and_producer_stay(bundle: Path) -> None:
-    path = bundle / encoder_graph("fused")
+    path = bundle / "fp32" / encoder_graph("fused")
     whole, part = onnx.load(path, load_external_data=False), kept(path, ["state_1"])
     assert part.opset_import == whole.opset_import
     assert (part.ir_version, part.producer_name) == (whole.ir_version, whole.producer_name)
@@ -80,7 +80,7 @@ def test_intermediate_shapes_are_dropped_and_optional_inputs_stand() -> None:
 
 def test_an_output_that_is_not_there(bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"has no output state_7, state_9\. Export the bundle again"):
-        kept(bundle / encoder_graph("fused"), ["state_9", "state_1", "state_7"])
+        kept(bundle / "fp32" / encoder_graph("fused"), ["state_9", "state_1", "state_7"])
 
 
 @given(st.binary(max_size=200))
@@ -92,6 +92,6 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
 
 
 def test_a_cut_model_is_refused(bundle: Path) -> None:
-    content = (bundle / FRONTEND).read_bytes()
+    content = (bundle / "fp32" / FRONTEND).read_bytes()
     with pytest.raises(BundleError, match="not an ONNX model"):
         keep_outputs(content[: len(content) // 2], ["features"])

@@ -65,7 +65,7 @@ def test_every_family(
     )
     samples = sound(5000) + np.float32(0.2)
     expected = hidden_states(read_checkpoint(source), samples)
-    for attention in ("fused", "portable"):
+    for attention in ("fused", "portable", "pointwise"):
         got = Encoder(bundle.path, attention=attention, chunk=5).embed_samples(samples, layers="all").hidden
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_allclose(one, other, atol=2e-5 * np.sqrt(np.mean(other**2)))
@@ -77,13 +77,14 @@ def test_what_is_written(source: Path, tmp_path: Path) -> None:
     bundle = export_checkpoint(source, tmp_path / "deep" / "bundle", provenance=provenance, notify=steps.append)
     assert steps == ["reading the checkpoint", "writing graphs and weights", "checking against a float64 forward pass"]
     graphs = {"frontend.onnx", "positions.onnx", *(f"encoder.{variant}.onnx" for variant in VARIANTS)}
-    assert {path.name for path in bundle.path.iterdir()} == graphs | {"bundle.json", "fold.npz", "weights.bin"}
-    assert bundle.files.keys() == graphs | {"fold.npz", "weights.bin"}
+    assert {path.name for path in bundle.path.iterdir()} == {"bundle.json", "fold.npz", "fp32"}
+    assert {path.name for path in (bundle.path / "fp32").iterdir()} == graphs | {"weights.bin"}
+    assert bundle.files.keys() == {f"fp32/{name}" for name in graphs | {"weights.bin"}} | {"fold.npz"}
     assert (bundle.model, bundle.revision, bundle.license) == ("someone/model", "abc", "CC-BY-NC-4.0")
     assert bundle.weights_sha256 == read_checkpoint(source).sha256
     manifest = json.loads((bundle.path / "bundle.json").read_text())
     assert manifest["created_by"].startswith("mertric ")
-    assert manifest["format"] == 1
+    assert manifest["format"] == 2
     assert os.access(bundle.path, os.R_OK | os.X_OK)
     assert bundle.path.stat().st_mode & 0o055 == 0o055
 
@@ -91,7 +92,7 @@ def test_what_is_written(source: Path, tmp_path: Path) -> None:
 def test_graphs_are_clean_and_share_one_file(models: dict[str, Any]) -> None:
     stored: dict[str, Any] = {}
     for model in models.values():
-        for path in model.bundle.glob("*.onnx"):
+        for path in model.bundle.glob("fp32/*.onnx"):
             onnx.checker.check_model(path, full_check=True)
             graph = onnx.load(path, load_external_data=False)
             assert path.stat().st_size < 100_000
@@ -102,7 +103,7 @@ def test_graphs_are_clean_and_share_one_file(models: dict[str, Any]) -> None:
                     continue
                 assert place["location"] == "weights.bin"
                 assert stored.setdefault(f"{model.bundle}{tensor.name}", place) == place
-        size = (model.bundle / "weights.bin").stat().st_size
+        size = (model.bundle / "fp32" / "weights.bin").stat().st_size
         assert size < 1.3 * (model.checkpoint / "model.safetensors").stat().st_size
 
 
@@ -179,7 +180,7 @@ def test_a_failure_leaves_things_as_they_were(
         run(source, tmp_path / "bundle", force=force)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "source"][not force :]
     if force:
-        read_bundle(tmp_path / "bundle").check_files()
+        read_bundle(tmp_path / "bundle").check_files("fp32")
         assert read_bundle(tmp_path / "bundle").files == read_bundle(bundle).files
 
 
@@ -261,4 +262,4 @@ def test_a_directory_needs_a_place_and_no_revision(source: Path, tmp_path: Path)
 def test_a_damaged_bundle_is_mended_by_force(source: Path, bundle: Path, tmp_path: Path) -> None:
     shutil.copytree(bundle, tmp_path / "bundle")
     (tmp_path / "bundle" / "bundle.json").write_text("{")
-    run(source, tmp_path / "bundle", force=True).check_files()
+    run(source, tmp_path / "bundle", force=True).check_files("fp32")

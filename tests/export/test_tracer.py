@@ -240,7 +240,7 @@ class TestOptimum:
         session = open_traced(traced.path / MODEL)
         rng = np.random.default_rng(2)
         batches = [0.1 * rng.standard_normal(shape) + 0.02 for shape in ((1, 20000), (2, 7321))]
-        for attention in ("fused", "portable"):
+        for attention in ("fused", "portable", "pointwise"):
             encoder = Encoder(bundle.path, provider="cpu", threads=1, attention=attention)
             for clips in (batch.astype(np.float32) for batch in batches):
                 traces = session.run(names, {INPUT: np.stack([normalize(clip) for clip in clips])})

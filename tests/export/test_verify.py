@@ -54,7 +54,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, attention: str, change: Callable[[NDA
     monkeypatch.setattr(verify, "Encoder", Wrong)
 
 
-@pytest.mark.parametrize("attention", ["fused", "portable"])
+@pytest.mark.parametrize("attention", ["fused", "portable", "pointwise"])
 def test_one_wrong_value_fails_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attention: str) -> None:
     def change(hidden: NDArray[np.float32]) -> None:
         hidden[1, 3, 5] += 0.01

@@ -1,0 +1,97 @@
+"""From samples to what enters the first layer: the local graphs of a bundle, chunk by chunk."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.bundle import FRONTEND, POSITIONS
+from mertric.fold import fold
+from mertric.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from mertric.bundle import Bundle
+    from mertric.fold import FoldedClip
+    from mertric.providers import Profile
+    from mertric.session import Device
+
+CHUNK = 128
+"""Frames per run of the front end and of the positional convolution, at most."""
+
+
+class FrontEnd:
+    """The convolutions, the projection and the positional convolution. Safe to use from several threads.
+
+    Parameters
+    ----------
+    bundle, device
+        What runs where.
+    chunk
+        Frames per run. Any number gives the same result; it bounds memory.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: Device, chunk: int) -> None:
+        self._bundle = bundle
+        self._chunk = chunk
+        graphs = bundle.graphs(device.graphs)
+        self._first = bundle.first_convolution()
+        taps, channels = self._first.weight.shape[1] + 1, self._first.weight.shape[0]
+        counts = (1, chunk, chunk)
+        weights = (1, taps, channels)
+        windows = _profile((1, bundle.rows_per_frame * (count + 1), taps) for count in counts)
+        features = _profile((1, count + bundle.position_taps - 1, bundle.dim) for count in counts)
+        with ThreadPoolExecutor(2) as pool:
+            frontend = pool.submit(
+                Session,
+                graphs / FRONTEND,
+                ["features"],
+                device=device,
+                profiles={"windows": windows, "weights": (weights, weights, weights)},
+            )
+            positions = pool.submit(
+                Session,
+                graphs / POSITIONS,
+                ["state_0"],
+                device=device,
+                profiles={"features": features},
+            )
+            self._frontend, self._positions = frontend.result(), positions.result()
+
+    def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
+        frames, dim = self._bundle.frames(samples.size), self._bundle.dim
+        clip = fold(self._first, samples)
+        before, padding = self._bundle.position_taps // 2, self._bundle.position_taps - 1
+        features = np.zeros((frames + padding, dim), np.float32)
+        for start, count in _chunks(frames, self._chunk):
+            features[before + start : before + start + count] = self._features(clip, start, count)
+        entry = np.empty((frames, dim), np.float32)
+        for start, count in _chunks(frames, self._chunk):
+            window = features[start : start + count + padding]
+            entry[start : start + count] = self._positions.run({"features": window[None]})[0][0]
+        return entry
+
+    def _features(self, clip: FoldedClip, start: int, count: int) -> NDArray[np.float32]:
+        """Run the front end for `count` frames from `start`: float32 [count, dim]."""
+        rows = self._bundle.rows_per_frame
+        windows = clip.windows(start * rows, (count + 1) * rows)
+        (features,) = self._frontend.run({"windows": windows[None], "weights": clip.weights[None]})
+        return np.asarray(features[0])
+
+
+def _chunks(frames: int, most: int) -> list[tuple[int, int]]:
+    """Part frames into as few chunks as can be, as even as can be: their starts and lengths."""
+    bounds = np.linspace(0, frames, -(-frames // most) + 1).round().astype(int).tolist()
+    return [(start, end - start) for start, end in pairwise(bounds)]
+
+
+def _profile(shapes: Iterable[tuple[int, ...]]) -> Profile:
+    least, best, greatest = shapes
+    return least, best, greatest

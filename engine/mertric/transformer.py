@@ -1,0 +1,144 @@
+"""From what enters the first layer to hidden states: the encoder graphs of a bundle, on batches of any lengths."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mertric.bundle import encoder_graph
+from mertric.errors import InputError
+from mertric.providers import BATCH, FRAMES
+from mertric.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mertric.bundle import Bundle
+    from mertric.session import Device
+
+
+class _Key(NamedTuple):
+    """What one session is for; `clips` and `frames` are 0 where they may vary."""
+
+    variant: str
+    layers: tuple[int, ...]
+    clips: int = 0
+    frames: int = 0
+
+
+class Transformer:
+    """The transformer layers. Safe to use from several threads.
+
+    Sessions are opened at their first use: one for each set of hidden states that is asked for, and each kind of
+    batch.
+
+    Parameters
+    ----------
+    bundle, device
+        What runs where.
+    attention
+        ``fused``, ``portable`` or ``pointwise``, see `mertric_export.transformer`.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: Device, attention: str) -> None:
+        self._bundle = bundle
+        self._device = device
+        self._attention = attention
+        self._sessions: dict[_Key, Session] = {}
+        self._lock = threading.Lock()
+
+    def states(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        """Run the layers over a batch of clips of any lengths.
+
+        Parameters
+        ----------
+        entries
+            From `FrontEnd.entry`, each [frames, dim].
+        layers
+            Hidden states to return.
+
+        Returns
+        -------
+        list of float32 [layers, frames, dim]
+            For each clip what it would give alone.
+        """
+        deeper = _deeper(layers)
+        outputs = dict(zip(deeper, self._run(entries, deeper), strict=True)) if deeper else {}
+        return [
+            _stacked([entry if layer == 0 else outputs[layer][index, : len(entry)] for layer in layers])
+            for index, entry in enumerate(entries)
+        ]
+
+    def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
+        """Open a session for batches of just so many clips and frames, where the provider gains from it.
+
+        It has its own copy of the weights in memory.
+        """
+        if (key := self._fixed(clips, frames, _deeper(layers))) is not None and key.layers:
+            self._session(key)
+
+    def _run(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        """Run clips padded to one length: for each layer float32 [batch, frames, dim]."""
+        lengths = np.array([len(entry) for entry in entries], np.int32)
+        clips, longest = len(entries), int(lengths.max())
+        if self._device.provider.name == "tensorrt" and (longest > FRAMES[2] or clips > BATCH):
+            raise InputError(
+                f"{clips} clips of up to {longest} frames were given; TensorRT's engines take {BATCH} of {FRAMES[2]}. "
+                "Use windows, smaller batches, or provider='cuda'."
+            )
+        key = self._fixed(clips, longest, layers)
+        if key is None or key not in self._sessions:
+            ragged = self._attention == "fused" and lengths.min() < longest
+            key = _Key("ragged" if ragged else self._attention, layers)
+        inputs: dict[str, NDArray[Any]] = {}
+        if key.variant != "fused":
+            inputs["lengths"] = lengths
+            longest = self._device.padded(longest)
+        inputs["state_0"] = _batch(entries, longest)
+        return self._session(key).run(inputs)
+
+    def _fixed(self, clips: int, frames: int, layers: tuple[int, ...]) -> _Key | None:
+        """Name the session with fixed shapes that a batch could run in, if the provider has any use for one."""
+        variant = self._device.fixed_attention
+        return None if variant is None else _Key(variant, layers, clips, self._device.padded(frames))
+
+    def _session(self, key: _Key) -> Session:
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = self._open(key)
+            return self._sessions[key]
+
+    def _open(self, key: _Key) -> Session:
+        batches, dim = (1, 1, BATCH), self._bundle.dim
+        states = tuple((batch, frames, dim) for batch, frames in zip(batches, FRAMES, strict=True))
+        return Session(
+            self._bundle.graphs(self._device.graphs) / encoder_graph(key.variant),
+            [f"state_{layer}" for layer in key.layers],
+            device=self._device,
+            profiles={"state_0": (states[0], states[1], states[2]), "lengths": ((1,), (1,), (BATCH,))},
+            sizes={"batch": key.clips, "frames": key.frames} if key.frames else {},
+        )
+
+
+def _deeper(layers: tuple[int, ...]) -> tuple[int, ...]:
+    """Leave out hidden state 0, which is what enters the first layer."""
+    return tuple(layer for layer in layers if layer > 0)
+
+
+def _batch(entries: Sequence[NDArray[np.float32]], frames: int) -> NDArray[np.float32]:
+    """Pad clips to one length, without a copy where there is one that has it: float32 [batch, frames, dim]."""
+    if len(entries) == 1 and len(entries[0]) == frames:
+        return entries[0][None]
+    batch = np.zeros((len(entries), frames, entries[0].shape[1]), np.float32)
+    for row, entry in zip(batch, entries, strict=True):
+        row[: len(entry)] = entry
+    return batch
+
+
+def _stacked(states: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Put states [frames, dim] on a first axis, without a copy where there is one only."""
+    return states[0][None] if len(states) == 1 else np.stack(states)
