@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 LOWPASS_FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
-_BLOCK = 1 << 20
-"""Samples copied out for one matrix product: bounds the memory of a resampling at any length."""
 _PHASES = 160
 """Outputs of a block whose filters stand in one matrix."""
 _LEAST_PHASES = 64
 """Outputs of a block at least: a few periods make one block, as a wide matrix is what BLAS is good at."""
+_TILE = 16
+"""Blocks in a matrix product, always: the last bits of a row depend on how many rows there are, and on its place."""
 
 
 def resample(samples: NDArray[np.float32], source_rate: int, target_rate: int) -> NDArray[np.float32]:
@@ -47,28 +47,89 @@ def resample(samples: NDArray[np.float32], source_rate: int, target_rate: int) -
     InputError
         `samples` is not one-dimensional, or a rate is not a positive integer.
     """
-    if samples.ndim != 1:
-        raise InputError(f"resample takes samples of one dimension, got shape {samples.shape}. Average channels first.")
-    for rate in (source_rate, target_rate):
-        if rate != int(rate) or rate <= 0:
-            raise InputError(f"a sample rate must be a positive integer in Hz, got {rate!r}.")
-    samples = np.asarray(samples, np.float32)
-    if source_rate == target_rate or not samples.size:
-        return samples
-    divisor = math.gcd(source_rate, target_rate)
-    repeats = -(-_LEAST_PHASES // (target_rate // divisor))
-    step, phases = repeats * source_rate // divisor, repeats * target_rate // divisor
-    groups = _filters(step, phases)
-    length = -(-phases * samples.size // step)
-    blocks = -(-length // phases)
-    before = -groups[0].first
-    padded = np.zeros(before + (blocks - 1) * step + groups[-1].first + len(groups[-1].taps), np.float32)
-    used = min(samples.size, padded.size - before)
-    padded[before : before + used] = samples[:used]
-    output = np.empty((blocks, phases), np.float32)
-    for group in groups:
-        _filter(padded[before + group.first :], step, group.taps, output[:, group.phases])
-    return output.reshape(-1)[:length]
+    resampler = Resampler(source_rate, target_rate)
+    return np.concatenate([resampler.push(samples), resampler.finish()])
+
+
+class Resampler:
+    """Resamples a signal that comes in pieces of any sizes. Not for several threads at once.
+
+    All that it returns, joined, is to the bit what `resample` makes of the joined pieces. Outputs come in blocks, once
+    all is there that a block's filters see: within 20 ms at the usual rates, a second at rates without a common factor.
+
+    Parameters
+    ----------
+    source_rate, target_rate : int
+        Hz, positive.
+
+    Raises
+    ------
+    InputError
+        A rate is not a positive integer.
+    """
+
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        for rate in (source_rate, target_rate):
+            if not (rate > 0 and float(rate).is_integer()):
+                raise InputError(f"a sample rate must be a positive integer in Hz, got {rate!r}.")
+        source, target = int(source_rate), int(target_rate)
+        self._same = source == target
+        divisor = math.gcd(source, target)
+        repeats = -(-_LEAST_PHASES // (target // divisor))
+        self._step, self._phases = repeats * source // divisor, repeats * target // divisor
+        self._groups = _filters(self._step, self._phases)
+        self._before = -self._groups[0].first
+        self._seen = self._before + self._groups[-1].first + len(self._groups[-1].taps)
+        self._samples = np.zeros(self._before, np.float32)
+        self._row = self._given = self._made = 0
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take samples, float [samples], and return the outputs that none to come can change, float32 [outputs].
+
+        Raises
+        ------
+        InputError
+            `samples` is not one-dimensional.
+        """
+        if samples.ndim != 1:
+            raise InputError(
+                f"resample takes samples of one dimension, got shape {samples.shape}. Average channels first."
+            )
+        samples = np.asarray(samples, np.float32)
+        if self._same:
+            return samples
+        self._given += samples.size
+        size = self._samples.size + samples.size
+        blocks = (size - self._seen) // self._step + 1
+        if blocks <= self._row:
+            self._samples = np.concatenate([self._samples, samples])
+            return np.empty(0, np.float32)
+        tiles = -(-blocks // _TILE)
+        silence = np.zeros(max(0, (tiles * _TILE - 1) * self._step + self._seen - size), np.float32)
+        padded = np.concatenate([self._samples, samples, silence])
+        output = self._filtered(padded, tiles)[self._row : blocks].reshape(-1)
+        self._row = blocks % _TILE
+        self._samples = padded[(blocks - self._row) * self._step : size].copy()
+        self._made += output.size
+        return output
+
+    def finish(self) -> NDArray[np.float32]:
+        """Return the rest, float32 [outputs], as if silence followed."""
+        rest = -(-self._phases * self._given // self._step) - self._made
+        return self.push(np.zeros(self._seen, np.float32))[:rest]
+
+    def _filtered(self, samples: NDArray[np.float32], tiles: int) -> NDArray[np.float32]:
+        """Return what whole tiles give, float32 [blocks, phases]."""
+        output = np.empty((tiles * _TILE, self._phases), np.float32)
+        for group in self._groups:
+            seen = samples[self._before + group.first :]
+            strides = (self._step * seen.itemsize, seen.itemsize)
+            windows = as_strided(seen, (len(output), len(group.taps)), strides, writeable=False)
+            for start in range(0, len(output), _TILE):
+                # BLAS takes no matrix with overlapping rows, so each tile is copied out.
+                tile = np.ascontiguousarray(windows[start : start + _TILE])
+                output[start : start + _TILE, group.phases] = tile @ group.taps
+        return output
 
 
 class _Group(NamedTuple):
@@ -104,13 +165,3 @@ def _filters(step: int, phases: int) -> list[_Group]:
         taps = (np.sinc(times) * window * (base / step)).astype(np.float32)
         groups.append(_Group(slice(start, start + len(group)), first, taps))
     return groups
-
-
-def _filter(samples: NDArray[np.float32], step: int, taps: NDArray[np.float32], output: NDArray[np.float32]) -> None:
-    """Apply filters to the samples from every `step` on, one row of `output` each."""
-    strides = (step * samples.itemsize, samples.itemsize)
-    windows = as_strided(samples, (len(output), len(taps)), strides, writeable=False)
-    rows = max(1, _BLOCK // len(taps))
-    for start in range(0, len(output), rows):
-        # A matrix with overlapping rows is outside what BLAS takes, so each block of them is copied out.
-        output[start : start + rows] = np.ascontiguousarray(windows[start : start + rows]) @ taps

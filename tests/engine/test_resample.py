@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import i0
 
 from mertric.errors import InputError
-from mertric.resample import _filters, resample
+from mertric.resample import Resampler, _filters, resample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,11 +71,28 @@ def test_what_the_target_cannot_hold_vanishes() -> None:
     assert np.abs(resample(tone, 48000, 24000)[400:-400]).max() < 1e-5
 
 
-def test_blocks_leave_no_seam(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = np.random.default_rng(0).uniform(-1, 1, 20000).astype(np.float32)
-    whole = resample(samples, 44100, 24000)
-    monkeypatch.setattr("mertric.resample._BLOCK", 1000)
-    np.testing.assert_allclose(resample(samples, 44100, 24000), whole, atol=3e-6)
+@given(
+    st.sampled_from([*RATES, 24000, 44101]),
+    st.lists(st.one_of(st.integers(0, 3), st.integers(0, 700), st.integers(0, 50000)), min_size=1, max_size=12),
+)
+@settings(max_examples=40, deadline=None)
+def test_pieces_of_any_sizes_give_the_whole_to_the_bit(rate: int, sizes: list[int]) -> None:
+    samples = np.random.default_rng(rate).uniform(-1, 1, sum(sizes)).astype(np.float32)
+    resampler = Resampler(rate, 24000)
+    pieces = [resampler.push(piece) for piece in np.split(samples, np.cumsum(sizes[:-1]))]
+    output = np.concatenate([*pieces, resampler.finish()])
+    np.testing.assert_array_equal(output, resample(samples, rate, 24000))
+
+
+def test_pieces_come_soon_and_leave_nothing_behind() -> None:
+    """An output waits for its filter's half width and for its block, and what was given is let go."""
+    resampler = Resampler(44100, 24000)
+    given = made = 0
+    for _ in range(300):
+        made += resampler.push(np.ones(441, np.float32)).size
+        given += 441
+        assert given / 44100 - made / 24000 < 0.01
+    assert resampler._samples.size < 5000
 
 
 @pytest.mark.parametrize("source", [44101, 7919])
@@ -100,6 +117,7 @@ def test_the_same_rate_changes_nothing() -> None:
         (np.zeros((2, 9)), (8000, 24000), r"one dimension, got shape \(2, 9\)\. Average channels first"),
         (np.zeros(9), (0, 24000), "a sample rate must be a positive integer in Hz, got 0"),
         (np.zeros(9), (8000, 24000.5), "got 24000.5"),
+        (np.zeros(9), (float("nan"), 24000), "got nan"),
     ],
 )
 def test_what_cannot_be_resampled(samples: Any, rates: Any, message: str) -> None:
