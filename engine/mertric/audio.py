@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +117,24 @@ def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: floa
         raise AudioError("an array of samples needs its rate: pass sample_rate=, in Hz.")
     if not (sample_rate > 0 and float(sample_rate).is_integer()):
         raise AudioError(f"sample_rate is {sample_rate!r}; expected a positive whole number of Hz.")
+    array = as_channels(samples)
+    if array.shape[0] > array.shape[1] > 0:
+        raise AudioError(
+            f"audio has shape {array.shape}, more channels than samples; expected [channels, samples]. Transpose it."
+        )
+    if max_seconds is not None:
+        array = array[:, : round(max_seconds * sample_rate)]
+    return _checked(Audio(array, int(sample_rate), "array"))
+
+
+def as_channels(samples: ArrayLike) -> NDArray[np.float32]:
+    """Take samples [samples] or [channels, samples] as float32 [channels, samples]; integers are scaled to 1.
+
+    Raises
+    ------
+    AudioError
+        The array has another shape or dtype.
+    """
     try:
         array = np.asarray(samples)
     except ValueError as error:
@@ -124,35 +143,40 @@ def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: floa
         ) from error
     if array.ndim not in (1, 2):
         raise AudioError(f"audio has shape {array.shape}; expected [samples] or [channels, samples].")
-    if array.ndim == 2 and array.shape[0] > array.shape[1] > 0:
-        raise AudioError(
-            f"audio has shape {array.shape}, more channels than samples; expected [channels, samples]. Transpose it."
-        )
     if np.issubdtype(array.dtype, np.signedinteger):
         array = array / -float(np.iinfo(array.dtype).min)
     elif not np.issubdtype(array.dtype, np.floating):
         raise AudioError(f"audio has dtype {array.dtype}; expected floating point or signed integers.")
     with np.errstate(over="ignore"):
-        array = np.atleast_2d(array).astype(np.float32)
-    if max_seconds is not None:
-        array = array[:, : round(max_seconds * sample_rate)]
-    return _checked(Audio(array, int(sample_rate), "array"))
+        return np.atleast_2d(array).astype(np.float32)
+
+
+def mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average channels, [channels, samples] to [samples], one after the other: a piece gives what it gives in a whole.
+
+    NumPy's own mean adds in an order that depends on the array's shape and layout.
+    """
+    return np.asarray(reduce(np.add, samples) / np.float32(len(samples)), np.float32)
 
 
 def to_mono(audio: Audio, sample_rate: int, protocol: Protocol) -> NDArray[np.float32]:
     """Average the channels, resample and round as the protocol says: float32 [samples] at `sample_rate` Hz."""
-    mono = audio.samples.mean(axis=0, dtype=np.float32)
-    return protocol.prepare(resample(mono, audio.sample_rate, sample_rate))
+    return protocol.prepare(resample(mix(audio.samples), audio.sample_rate, sample_rate))
+
+
+def require_finite(samples: NDArray[np.float32], name: str) -> None:
+    """Raise unless all samples are finite."""
+    if not np.isfinite(samples).all():
+        count = int(np.count_nonzero(~np.isfinite(samples)))
+        raise AudioError(
+            f"{name} holds {count} samples that are NaN or infinite; expected finite ones. Render it again."
+        )
 
 
 def _checked(audio: Audio) -> Audio:
     if not audio.samples.size:
         raise AudioError(f"{audio.name} holds no samples. Leave it out, or render it again.")
-    if not np.isfinite(audio.samples).all():
-        count = int(np.count_nonzero(~np.isfinite(audio.samples)))
-        raise AudioError(
-            f"{audio.name} holds {count} samples that are NaN or infinite; expected finite ones. Render it again."
-        )
+    require_finite(audio.samples, audio.name)
     return audio
 
 

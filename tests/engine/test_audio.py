@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from mertric.audio import from_array, read_audio, to_mono
+from mertric.audio import from_array, mix, read_audio, to_mono
 from mertric.errors import AudioError, InputError
 from mertric.protocol import PROTOCOLS, get_protocol
 
@@ -95,6 +95,16 @@ def test_an_array_is_not_changed(sound: Sound) -> None:
     before = samples.copy()
     to_mono(from_array(samples, 24000), 24000, get_protocol("paper"))
     np.testing.assert_array_equal(samples, before)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 9, 40])
+def test_a_mix_is_the_same_in_pieces(channels: int) -> None:
+    samples = np.random.default_rng(channels).standard_normal((channels, 999)).astype(np.float32)
+    whole = mix(samples)
+    assert whole.dtype == np.float32
+    np.testing.assert_allclose(whole, samples.mean(axis=0, dtype=np.float64), atol=1e-6)
+    np.testing.assert_array_equal(np.concatenate([mix(piece) for piece in np.split(samples, 999, axis=1)]), whole)
+    np.testing.assert_array_equal(mix(np.asfortranarray(samples)), whole)
 
 
 @pytest.mark.parametrize(
