@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mertric.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from mertric.network import Network
 
 BATCH = 4
 """Windows per run of the encoder."""
+
+
+class Span(NamedTuple):
+    """A window, and the frames that are taken from it.
+
+    Attributes
+    ----------
+    start
+        The window's first frame.
+    begin, end
+        The first frame that is taken, and the one after the last.
+    """
+
+    start: int
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +55,8 @@ class Windows:
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.seconds > 0:
-            raise InputError(f"a window of {self.seconds} s was asked for; expected more than 0.")
+        if not 0 < self.seconds < math.inf:
+            raise InputError(f"a window of {self.seconds} s was asked for; expected more than 0, and not infinite.")
         if not 0 <= self.overlap < 1:
             raise InputError(f"an overlap of {self.overlap} was asked for; expected a share from 0 to below 1.")
 
@@ -49,25 +65,39 @@ class Windows:
     ) -> NDArray[np.float32]:
         """Return hidden states, float32 [layers, frames, dim], of what enters the first layer, [frames, dim]."""
         frames, dim = entry.shape
-        length = max(1, round(self.seconds * frame_rate))
-        if length >= frames:
-            return network.states([entry], layers)[0]
+        length = self.length(frame_rate)
         output = np.empty((len(layers), frames, dim), np.float32)
-        spans = list(self._spans(frames, length))
+        spans = self.spans(frames, length)
         for first in range(0, len(spans), BATCH):
             batch = spans[first : first + BATCH]
-            results = network.states([entry[start : start + length] for start, _, _ in batch], layers)
-            for (start, begin, end), states in zip(batch, results, strict=True):
-                output[:, begin:end] = states[:, begin - start : end - start]
+            results = network.states([entry[span.start : span.start + length] for span in batch], layers)
+            for span, states in zip(batch, results, strict=True):
+                output[:, span.begin : span.end] = states[:, span.begin - span.start : span.end - span.start]
         return output
 
-    def _spans(self, frames: int, length: int) -> Iterator[tuple[int, int, int]]:
-        """Yield where each window starts, and the first and the end of the frames that are taken from it."""
-        hop = max(1, round(length * (1 - self.overlap)))
-        starts = [*range(0, frames - length, hop), frames - length]
-        begin = 0
-        for index, start in enumerate(starts):
-            last = index == len(starts) - 1
-            end = frames if last else (starts[index + 1] + start + length) // 2
-            yield start, begin, end
-            begin = end
+    def length(self, frame_rate: float) -> int:
+        """Frames of a window, at `frame_rate` frames a second."""
+        return max(1, round(self.seconds * frame_rate))
+
+    def spans(self, frames: int, length: int) -> list[Span]:
+        """Part `frames` frames among windows of `length`; the last window ends with the last frame.
+
+        Frames that are no more than one window are one span.
+        """
+        starts = [*range(0, frames - length, self._hop(length)), max(0, frames - length)]
+        ends = [(start + after + length) // 2 for start, after in pairwise(starts)]
+        return [Span(*span) for span in zip(starts, [0, *ends], [*ends, frames], strict=True)]
+
+    def settled(self, frames: int, length: int) -> list[Span]:
+        """Return the spans that hold however many frames follow on `frames`.
+
+        The last window of `spans` moves with the end. Where it stands at a whole number of hops it stays too, and
+        keeps the frames of its first half: the next window starts one frame later at the earliest.
+        """
+        *settled, last = self.spans(frames, length)
+        if frames >= length and last.start % self._hop(length) == 0:
+            settled.append(last._replace(end=last.start + (length + 1) // 2))
+        return settled
+
+    def _hop(self, length: int) -> int:
+        return max(1, round(length * (1 - self.overlap)))
