@@ -16,6 +16,8 @@ from mertric.fold import FirstConvolution
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
 FORMAT = 2
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
@@ -85,6 +87,10 @@ class Bundle:
     def frames(self, samples: int) -> int:
         """Frames that a clip of `samples` samples gives: 0 if it is shorter than the receptive field."""
         return max(0, (samples - self.receptive_field) // self.hop + 1)
+
+    def times(self, begin: int, end: int) -> NDArray[np.float64]:
+        """Return the middles of what frames `begin` to `end` see, in seconds from a clip's start: float64 [frames]."""
+        return (np.arange(begin, end) * self.hop + self.receptive_field / 2) / self.sample_rate
 
     def graphs(self, precision: str) -> Path:
         """Return the directory of the graphs in a precision.

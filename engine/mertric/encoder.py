@@ -16,6 +16,8 @@ from mertric.frontend import CHUNK
 from mertric.network import Network
 from mertric.protocol import get_protocol
 from mertric.session import choose_device
+from mertric.stream import Stream
+from mertric.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from mertric.audio import Audio
     from mertric.protocol import Protocol
-    from mertric.windows import Windows
 
 
 class Encoder:
@@ -137,6 +138,48 @@ class Encoder:
         entries = [self._network.entry(self.read(audio, sample_rate, rules)) for audio in audios]
         return [self._embeddings(states, chosen) for states in self._network.states(entries, chosen)]
 
+    def stream(
+        self,
+        *,
+        sample_rate: int,
+        seconds: float = 5.0,
+        overlap: float = 0.5,
+        layers: Sequence[int] | Literal["all"] | None = None,
+        protocol: str = "float",
+    ) -> Stream:
+        """Begin a stream: `Stream.push` takes samples as they come, and returns frames as soon as they are final.
+
+        A clip is normalised over all its length, so nothing of it is known before its end. A stream is therefore
+        made of windows, a whole number of frames apart, each embedded as a clip of its own. Each frame is taken from
+        the window in which it stands farthest from an edge; the last window ends with the last frame. A stream
+        shorter than a window is one clip. How the samples were cut into pushes changes nothing, to the bit.
+
+        Parameters
+        ----------
+        sample_rate : int
+            Hz, of what will be pushed.
+        seconds : float
+            Length of a window, rounded to whole frames.
+        overlap : float
+            Share of a window that the next one sees too, from 0 to below 1.
+        layers
+            See `embed`.
+        protocol
+            ``paper`` rounds to 16-bit PCM, ``float`` does not. Neither cuts: a stream has no length.
+
+        Raises
+        ------
+        InputError
+            The rate, the windows, a layer or the protocol cannot be.
+        """
+        return Stream(
+            self,
+            sample_rate=sample_rate,
+            windows=Windows(seconds=seconds, overlap=overlap),
+            layers=self.check_layers(layers),
+            protocol=get_protocol(protocol),
+        )
+
     def warm_up(
         self,
         seconds: Sequence[float] = (5.0,),
@@ -185,7 +228,7 @@ class Encoder:
             It is shorter than the receptive field.
         """
         samples = to_mono(audio, self.bundle.sample_rate, protocol)
-        self._require_frame(samples, audio.name)
+        self.require_frame(samples.size, audio.name)
         return samples
 
     def embed_samples(
@@ -197,23 +240,23 @@ class Encoder:
     ) -> Embeddings:
         """Compute hidden states of prepared samples: float32 [samples], mono, at the model's rate."""
         chosen = self.check_layers(layers)
-        self._require_frame(samples, "the clip")
+        self.require_frame(samples.size, "the clip")
         entry = self._network.entry(samples)
         if windows is None:
             return self._embeddings(self._network.states([entry], chosen)[0], chosen)
         frame_rate = self.bundle.sample_rate / self.bundle.hop
         return self._embeddings(windows.states(self._network, entry, chosen, frame_rate=frame_rate), chosen)
 
-    def _require_frame(self, samples: NDArray[np.float32], name: str) -> None:
-        if self.bundle.frames(samples.size) == 0:
+    def require_frame(self, samples: int, name: str) -> None:
+        """Raise AudioError where so many samples at the model's rate are less than a frame."""
+        if self.bundle.frames(samples) == 0:
             raise AudioError(
-                f"{name} is too short: {samples.size / self.bundle.sample_rate * 1000:.1f} ms, {samples.size} samples "
+                f"{name} is too short: {samples / self.bundle.sample_rate * 1000:.1f} ms, {samples} samples "
                 f"at {self.bundle.sample_rate} Hz; the first frame needs {self.bundle.receptive_field}."
             )
 
     def _embeddings(self, hidden: NDArray[np.float32], layers: tuple[int, ...]) -> Embeddings:
-        middles = np.arange(hidden.shape[1]) * self.bundle.hop + self.bundle.receptive_field / 2
-        return Embeddings(hidden, layers, middles / self.bundle.sample_rate)
+        return Embeddings(hidden, layers, self.bundle.times(0, hidden.shape[1]))
 
     def check_layers(self, layers: Sequence[int] | Literal["all"] | None) -> tuple[int, ...]:
         """Return the layers asked for as a tuple.
