@@ -120,6 +120,19 @@ def test_frames_come_as_soon_as_they_are_final(encoder: Encoder, sound: Sound) -
     assert counts == [*[0, 1] * 9, 10, *[0, 1] * 9, 10, 0, 1]
 
 
+def test_a_window_is_embedded_once(encoder: Encoder, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    embed_samples = encoder.embed_samples
+
+    def count(samples: NDArray[np.float32], *, layers: tuple[int, ...]) -> Embeddings:
+        sizes.append(samples.size)
+        return embed_samples(samples, layers=layers)
+
+    monkeypatch.setattr(encoder, "embed_samples", count)
+    streamed(encoder.stream(sample_rate=RATE, seconds=0.5), np.split(sound(37 * HOP + SEEN + 40 * HOP), 8))
+    assert sizes == [37 * HOP + SEEN] * 4  # from frames 0, 19, 38 and 40
+
+
 def test_a_stream_of_the_windows_length_is_one_clip(encoder: Encoder, sound: Sound) -> None:
     """5 s are 375 frames apart, but a clip of 5 s has 374: it is shorter than a window of 5 s."""
     clip = sound(5 * RATE)
