@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from mertric.loading import load
     from mertric.metrics.embedding_mse import embedding_mse
     from mertric.metrics.frechet import frechet_distance
+    from mertric.references import References
     from mertric.scoring import Score, score
 
 _HOMES = {
     "Embeddings": "mertric.embeddings",
     "Encoder": "mertric.encoder",
     "MertricError": "mertric.errors",
+    "References": "mertric.references",
     "Score": "mertric.scoring",
     "embedding_mse": "mertric.metrics.embedding_mse",
     "frechet_distance": "mertric.metrics.frechet",
@@ -29,6 +31,7 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "MertricError",
+    "References",
     "Score",
     "embedding_mse",
     "frechet_distance",

@@ -13,6 +13,7 @@ from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.registry import WAVEFORM_METRICS
 from mertric.protocol import get_protocol
+from mertric.references import References
 from mertric.waveform_scores import WaveformScorer
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def score(
     estimate: Path | str | ArrayLike,
     *,
     encoder: Encoder | None = None,
+    references: References | None = None,
     sample_rate: int | None = None,
     layer: int | None = None,
     protocol: str = "paper",
@@ -68,7 +70,9 @@ def score(
     reference, estimate
         Files, or arrays [samples] or [channels, samples] at `sample_rate` Hz.
     encoder
-        From `mertric.load`; None loads MERT-v1-95M, at every call.
+        From `mertric.load`; None takes that of `references`, or loads MERT-v1-95M at every call.
+    references
+        Where the embedded reference is looked for and kept; None embeds it at every call. The score is the same.
     layer
         The hidden state to compare; None is the last.
     protocol
@@ -79,17 +83,19 @@ def score(
     AudioError
         A clip cannot be read, is empty, not finite or too short.
     InputError
-        The clips differ in frames, have one frame only, or the layer or the protocol is not known.
+        The clips differ in frames, have one frame only, the layer or the protocol is not known, or `references`
+        belong to another encoder.
     """
-    encoder = encoder or load()
-    layers = None if layer is None else (layer,)
-    rules = get_protocol(protocol)
-    states = [
-        encoder.embed(audio, sample_rate=sample_rate, layers=layers, protocol=protocol)
-        for audio in (reference, estimate)
-    ]
-    x, y = (rules.finish(state.hidden[0]) for state in states)
-    return Score(embedding_mse(x, y), frechet_distance(x, y), states[0].layers[0], len(x))
+    if references is None:
+        references = References(encoder or load(), capacity_bytes=0)
+    elif encoder not in (None, references.encoder):
+        raise InputError("encoder is not the one that references were made with; expected one. Pass references alone.")
+    known = references.get(reference, sample_rate=sample_rate, layer=layer, protocol=protocol)
+    embeddings = references.encoder.embed(estimate, sample_rate=sample_rate, layers=(known.layer,), protocol=protocol)
+    states = get_protocol(protocol).finish(embeddings.hidden[0])
+    return Score(
+        embedding_mse(known.states, states), frechet_distance(known.prepared, states), known.layer, len(known.states)
+    )
 
 
 def score_pairs(
