@@ -41,7 +41,8 @@ class Windows:
     """Attention within windows instead of over the whole clip.
 
     Front end, normalisation and positions stay exact; only attention sees less. Each frame is taken from the window
-    in which it stands farthest from an edge.
+    in which it stands farthest from an edge. `mertric.stream` cuts by the same spans, but embeds each window
+    as a clip of its own.
 
     Attributes
     ----------
