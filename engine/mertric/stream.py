@@ -58,9 +58,8 @@ class Stream:
         self._resampler = Resampler(sample_rate, self._bundle.sample_rate)
         self._channels: int | None = None
         self._finished = False
-        self._start = self._taken = (
-            0  # frames of the stream: where the newest window starts, and how many were returned
-        )
+        self._start = 0  # the newest window's first frame
+        self._taken = 0  # frames that were returned
         self._window: NDArray[np.float32] | None = None  # the newest window's hidden states
         self._pieces: list[NDArray[np.float32]] = []  # samples from the newest window's start on
         self._size = 0  # of all pieces

@@ -41,8 +41,8 @@ class Windows:
     """Attention within windows instead of over the whole clip.
 
     Front end, normalisation and positions stay exact; only attention sees less. Each frame is taken from the window
-    in which it stands farthest from an edge. `mertric.stream` cuts by the same spans, but embeds each window
-    as a clip of its own.
+    in which it stands farthest from an edge. A `mertric.stream.Stream` has the same windows, but each is a clip of its
+    own there.
 
     Attributes
     ----------
