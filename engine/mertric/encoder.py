@@ -72,10 +72,15 @@ class Encoder:
         if attention not in (None, "fused", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
-        device = choose_device(provider, precision, threads=threads)
-        self.provider, self.precision = device.provider.name, precision
-        attention = attention or device.provider.attention
-        self._network = Network(self.bundle, device=device, chunk=chunk, attention=attention)
+        self._device = choose_device(provider, precision, threads=threads)
+        self.provider, self.precision = self._device.provider.name, precision
+        attention = attention or self._device.provider.attention
+        self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
+
+    @property
+    def batch(self) -> int:
+        """Clips at once that the provider is fastest with, in this precision."""
+        return self._device.provider.batches.get(self.precision, 1)
 
     @property
     def layers(self) -> int:
@@ -135,8 +140,7 @@ class Encoder:
         if not audios:
             return []
         chosen, rules = self.check_layers(layers), get_protocol(protocol)
-        entries = [self._network.entry(self.read(audio, sample_rate, rules)) for audio in audios]
-        return [self._embeddings(states, chosen) for states in self._network.states(entries, chosen)]
+        return self.embed_samples_batch([self.read(audio, sample_rate, rules) for audio in audios], layers=chosen)
 
     def stream(
         self,
@@ -246,6 +250,20 @@ class Encoder:
             return self._embeddings(self._network.states([entry], chosen)[0], chosen)
         frame_rate = self.bundle.sample_rate / self.bundle.hop
         return self._embeddings(windows.states(self._network, entry, chosen, frame_rate=frame_rate), chosen)
+
+    def embed_samples_batch(
+        self, clips: Sequence[NDArray[np.float32]], *, layers: Sequence[int] | Literal["all"] | None = None
+    ) -> list[Embeddings]:
+        """Compute hidden states of several clips of prepared samples, each as `embed_samples` takes it, in one run."""
+        chosen = self.check_layers(layers)
+        for clip in clips:
+            self.require_frame(clip.size, "the clip")
+        entries = [self._network.entry(clip) for clip in clips]
+        return [self._embeddings(states, chosen) for states in self._network.states(entries, chosen)]
+
+    def memory(self, clips: int, samples: int) -> int:
+        """Return about how many bytes the activations of a batch take, the longest clip having so many samples."""
+        return self._network.memory(clips, self.bundle.frames(samples))
 
     def require_frame(self, samples: int, name: str) -> None:
         """Raise AudioError where so many samples at the model's rate are less than a frame."""

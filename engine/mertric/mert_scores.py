@@ -1,10 +1,9 @@
-"""MERT metrics of many pairs: each reference is embedded once, while the next files are being decoded."""
+"""MERT metrics of many pairs: each reference is embedded once."""
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.audio import duration, read_audio
@@ -13,10 +12,10 @@ from mertric.journal import Outcome, journal_key
 from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.prepared import PreparedEmbedding, prepare
+from mertric.scheduler import MEMORY_BYTES, Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
     from pathlib import Path
 
     import numpy as np
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     States = NDArray[np.float16] | NDArray[np.float32]
 
 MERT_METRICS = ("mert_mse", "mert_fad")
-_AHEAD = 2
-"""Files decoded before they are needed."""
 
 
 class _Excerpt(NamedTuple):
@@ -68,6 +65,8 @@ class MertScorer:
         Attend within windows only; None is exact.
     journal
         Where outcomes are found again and kept.
+    memory : int
+        Bytes for batches, see `mertric.scheduler.Scheduler`.
     """
 
     def __init__(
@@ -79,12 +78,13 @@ class MertScorer:
         trim: bool,
         windows: Windows | None,
         journal: Journal,
+        memory: int = MEMORY_BYTES,
     ) -> None:
         self._encoder = encoder
+        self._scheduler = Scheduler(encoder, layers=layers, windows=windows, memory=memory)
         self._layers = layers
         self._protocol = protocol
         self._trim = trim
-        self._windows = windows
         self._journal = journal
         self._settings = {
             "metrics": MERT_METRICS,
@@ -138,27 +138,17 @@ class MertScorer:
         return first, second
 
     def _embed(self, excerpts: Sequence[_Excerpt]) -> Iterator[_Clip]:
-        """Embed excerpts in order, while the following ones are being decoded and resampled."""
-        ahead: deque[Future[NDArray[np.float32]]] = deque()
-        remaining = iter(excerpts)
-        with ThreadPoolExecutor(1) as pool:
-            for _ in excerpts:
-                while len(ahead) < _AHEAD and (excerpt := next(remaining, None)) is not None:
-                    ahead.append(pool.submit(self._read, excerpt))
-                yield self._clip(ahead.popleft())
+        """Embed excerpts, and give them back in order."""
+        for scheduled in self._scheduler.embed([partial(self._read, excerpt) for excerpt in excerpts]):
+            if scheduled.embeddings is None:
+                yield _Clip(problem=scheduled.problem)
+            else:
+                yield _Clip(self._protocol.finish(scheduled.embeddings.hidden), silent=scheduled.silent)
 
     def _read(self, excerpt: _Excerpt) -> NDArray[np.float32]:
         limits = [limit for limit in (excerpt.seconds, self._protocol.max_seconds) if limit is not None]
         audio = read_audio(excerpt.path, max_seconds=min(limits, default=None))
         return self._encoder.prepare(audio, self._protocol)
-
-    def _clip(self, reading: Future[NDArray[np.float32]]) -> _Clip:
-        try:
-            samples = reading.result()
-            hidden = self._encoder.embed_samples(samples, layers=self._layers, windows=self._windows).hidden
-        except MertricError as error:
-            return _Clip(problem=str(error))
-        return _Clip(self._protocol.finish(hidden), silent=not samples.any())
 
     def _compare(
         self, index: int, reference: _Clip, prepared: Sequence[PreparedEmbedding | str], estimate: _Clip

@@ -35,6 +35,8 @@ class Network:
         `Transformer.states`.
     fix
         `Transformer.fix`.
+    memory
+        `Transformer.memory`.
 
     Raises
     ------
@@ -51,4 +53,4 @@ class Network:
                 check.result()  # a damaged file is a better reason than what ONNX Runtime makes of it
         transformer = Transformer(bundle, device=device, attention=attention)
         self.entry = frontend.entry
-        self.states, self.fix = transformer.states, transformer.fix
+        self.states, self.fix, self.memory = transformer.states, transformer.fix, transformer.memory

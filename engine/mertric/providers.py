@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mertric.errors import ProviderError
@@ -51,6 +51,8 @@ class Provider:
         ``fused`` or ``portable``: which encoder graphs it runs best when shapes vary.
     needs : str
         What to install.
+    batches : mapping of str to int
+        Clips at once that a precision is fastest with; 1 where it is not named.
     fixed : FixedShapes or None
         What it gains from fixed shapes, if anything.
     emulated : tuple of str
@@ -63,6 +65,7 @@ class Provider:
     precisions: Mapping[str, str]
     attention: str
     needs: str
+    batches: Mapping[str, int] = field(default_factory=dict)
     fixed: FixedShapes | None = None
     emulated: tuple[str, ...] = ()
 
@@ -71,6 +74,11 @@ class Provider:
         """What it computes in without emulation."""
         return tuple(name for name in self.precisions if name not in self.emulated)
 
+
+FRAMES = (1, 374, 2249)
+"""Frames of a clip that TensorRT's engines are built for: least, best (5 s) and most (30 s)."""
+BATCH = 8
+"""Clips in a batch that TensorRT's engines are built for, at most."""
 
 PROVIDERS: Mapping[str, Provider] = {
     provider.name: provider
@@ -81,6 +89,7 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "fp16": "fp16"},
             attention="portable",
             needs='an NVIDIA GPU and pip install "mertric[tensorrt]", without onnxruntime beside onnxruntime-gpu',
+            batches={"fp32": BATCH, "fp16": BATCH},
         ),
         Provider(
             name="cuda",
@@ -88,6 +97,7 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "fp16": "fp16"},
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
+            batches={"fp32": 16, "fp16": 16},
         ),
         Provider(
             name="openvino",
@@ -95,6 +105,7 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "bf16": "fp32"},
             attention="portable",
             needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
+            batches={"bf16": 8},
             fixed=FixedShapes(attention="pointwise", multiple=32, precisions=("bf16",)),
         ),
         Provider(
@@ -108,11 +119,6 @@ PROVIDERS: Mapping[str, Provider] = {
     )
 }
 """All providers, the fastest first."""
-
-FRAMES = (1, 374, 2249)
-"""Frames of a clip that TensorRT's engines are built for: least, best (5 s) and most (30 s)."""
-BATCH = 8
-"""Clips in a batch that TensorRT's engines are built for, at most."""
 
 
 def get_provider(name: str, precision: str) -> Provider:

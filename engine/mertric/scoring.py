@@ -14,6 +14,7 @@ from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.registry import WAVEFORM_METRICS
 from mertric.protocol import get_protocol
 from mertric.references import References
+from mertric.scheduler import MEMORY_BYTES
 from mertric.waveform_scores import WaveformScorer
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def score_pairs(
     trim: bool = False,
     windows: Windows | None = None,
     journal: Path | None = None,
+    memory: int = MEMORY_BYTES,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Row]:
     """Score pairs of files.
@@ -128,6 +130,8 @@ def score_pairs(
         Attend within windows only, an approximation for long audio; None is exact.
     journal
         A file that keeps what has been computed; a later run with the same settings and files goes on there.
+    memory : int
+        Bytes for batches of clips, see `mertric.scheduler.Scheduler`.
     advance
         Called when a pair is done, once for MERT metrics and once for waveform metrics.
 
@@ -158,6 +162,7 @@ def score_pairs(
             trim=trim,
             windows=windows,
             journal=kept,
+            memory=memory,
         )
         found = {id(pair): outcomes for pair, outcomes in scorer.score(pairs, advance)}
     if waveform:

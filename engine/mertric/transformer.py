@@ -81,6 +81,14 @@ class Transformer:
         if (key := self._fixed(clips, frames, _deeper(layers))) is not None and key.layers:
             self._session(key)
 
+    def memory(self, clips: int, frames: int) -> int:
+        """Return about how many bytes the activations of a batch take, the longest clip having so many frames.
+
+        At the widest there are a layer's input and output, queries, keys, values and what is attended to, and the
+        feed-forward's inner dimension, four times as wide, before and after its GELU.
+        """
+        return clips * self._device.padded(frames) * self._bundle.dim * (6 + 2 * 4) * np.dtype(np.float32).itemsize
+
     def _run(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips padded to one length: for each layer float32 [batch, frames, dim]."""
         lengths = np.array([len(entry) for entry in entries], np.int32)

@@ -11,6 +11,7 @@ from mertric.cli.options import (
     PATH,
     layers_option,
     make_windows,
+    memory_option,
     model_options,
     progress_bar,
     protocol_option,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @model_options
 @protocol_option
 @window_options
+@memory_option
 def command(
     files: tuple[Path, ...],
     output: Path,
@@ -48,6 +50,7 @@ def command(
     protocol: str,
     window: float | None,
     overlap: float,
+    memory: int,
 ) -> None:
     """Write hidden states of audio FILES, or of all audio in folders.
 
@@ -56,11 +59,15 @@ def command(
 
     The exit code is 0 if every file was embedded, 1 if not, 2 if none was.
     """
+    from functools import partial
+
     import numpy as np
 
-    from mertric.errors import InputError, MertricError
+    from mertric.errors import InputError
     from mertric.files import find_audio
     from mertric.loading import load
+    from mertric.protocol import get_protocol
+    from mertric.scheduler import Scheduler
 
     jobs: dict[Path, Path] = {}
     for given in files:
@@ -72,26 +79,28 @@ def command(
                 raise InputError(f"{jobs[target]} and {path} would both be written to {target}. Embed them apart.")
             jobs[target] = path
     encoder = load(model, provider=provider, precision=precision, threads=threads)
-    encoder.check_layers(layers)
-    windows = make_windows(window, overlap)
+    scheduler = Scheduler(
+        encoder, layers=encoder.check_layers(layers), windows=make_windows(window, overlap), memory=memory
+    )
+    rules = get_protocol(protocol)
+    clips = scheduler.embed(partial(encoder.read, path, None, rules) for path in jobs.values())
     failed = 0
     with progress_bar() as progress:
-        for target, path in progress.track(jobs.items(), description="embedding"):
-            try:
-                embeddings = encoder.embed(path, layers=layers, protocol=protocol, windows=windows)
-            except MertricError as error:
+        for target, clip in progress.track(zip(jobs, clips, strict=True), len(jobs), description="embedding"):
+            embeddings = clip.embeddings
+            if embeddings is None:
                 failed += 1
-                click.echo(f"mertric: {error}", err=True)
+                click.echo(f"mertric: {clip.problem}", err=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f".{target.name}")
+            unfinished = target.with_name(f".{target.name}")
             np.savez(
-                partial,
+                unfinished,
                 hidden=embeddings.hidden.astype(dtype, copy=False),
                 layers=np.array(embeddings.layers),
                 times=embeddings.times,
             )
-            partial.replace(target)
+            unfinished.replace(target)
     click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
     if failed:
         sys.exit(2 if failed == len(jobs) else 1)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mertric.scoring import Row
     from mertric.windows import Windows
 
+_MEMORY_MIB = 1024
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 PATH: click.Path = click.Path(path_type=Path)
@@ -65,6 +66,20 @@ def window_options(function: _F) -> _F:
     )(function)
 
 
+def memory_option(function: _F) -> _F:
+    """Add `--batch-memory`, given in MiB and passed on in bytes."""
+    return click.option(
+        "--batch-memory",
+        "memory",
+        type=click.IntRange(min=1),
+        default=_MEMORY_MIB,
+        show_default=True,
+        metavar="MIB",
+        callback=lambda _, __, value: value << 20,
+        help="Memory for batches of clips, beside the model's.",
+    )(function)
+
+
 def make_windows(window: float | None, overlap: float) -> Windows | None:
     """Return what `--window` and `--overlap` ask for, and say that it is an approximation."""
     from mertric.windows import Windows
@@ -105,6 +120,7 @@ def score_with_progress(
     trim: bool = False,
     windows: Windows | None = None,
     journal: Path | None = None,
+    memory: int = _MEMORY_MIB << 20,
 ) -> list[Row]:
     """Score pairs under a progress bar, see `mertric.scoring.score_pairs`."""
     from mertric.scoring import score_pairs, split_metrics
@@ -121,6 +137,7 @@ def score_with_progress(
             trim=trim,
             windows=windows,
             journal=journal,
+            memory=memory,
             advance=lambda: progress.advance(task),
         )
 

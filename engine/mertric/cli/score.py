@@ -12,6 +12,7 @@ from mertric.cli.options import (
     PATH,
     layers_option,
     make_windows,
+    memory_option,
     model_options,
     protocol_option,
     score_with_progress,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @model_options
 @protocol_option
 @window_options
+@memory_option
 @table_options
 def command(
     reference: Path,
@@ -58,6 +60,7 @@ def command(
     protocol: str,
     window: float | None,
     overlap: float,
+    memory: int,
     csv_path: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -89,6 +92,7 @@ def command(
         trim=trim,
         windows=make_windows(window, overlap),
         journal=journal,
+        memory=memory,
     )
     write_rows(rows, csv_path=csv_path, json_path=json_path)
     show_table(rows, _terminal_columns(rows))

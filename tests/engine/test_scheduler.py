@@ -1,0 +1,150 @@
+"""Order, batches, memory and faults of many clips through one encoder."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mertric.errors import AudioError, InputError, ProviderError
+from mertric.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from mertric.encoder import Encoder
+
+    Sound = Callable[..., NDArray[np.float32]]
+
+
+class Stub:
+    """An encoder that gives a clip's own samples back, and remembers what ran together."""
+
+    def __init__(self, *, batch: int = 4, most: int = 10**9) -> None:
+        self.batch, self.most = batch, most
+        self.runs: list[list[int]] = []
+
+    def memory(self, clips: int, samples: int) -> int:
+        return 100 * clips * samples
+
+    def embed_samples(self, samples: NDArray[np.float32], **_: Any) -> Any:
+        return self.embed_samples_batch([samples])[0]
+
+    def embed_samples_batch(self, clips: list[NDArray[np.float32]], **_: Any) -> list[Any]:
+        if len(clips) * max(clip.size for clip in clips) > self.most:
+            raise ProviderError("out of memory")
+        self.runs.append([clip.size for clip in clips])
+        return [SimpleNamespace(hidden=clip) for clip in clips]
+
+
+def clips(*sizes: int) -> list[NDArray[np.float32]]:
+    return [np.full(size, number + 1, np.float32) for number, size in enumerate(sizes)]
+
+
+def run(stub: Stub, given: list[NDArray[np.float32]], **options: Any) -> list[int]:
+    """The number in each clip that came back."""
+    scheduler = Scheduler(stub, layers=(1,), **options)  # type: ignore[arg-type]
+    return [int(one.embeddings.hidden[0]) for one in scheduler.embed([lambda c=clip: c for clip in given])]
+
+
+def test_clips_of_nearly_one_length_run_together_and_come_back_in_order() -> None:
+    stub = Stub()
+    assert run(stub, clips(100, 50, 95, 100, 49, 91, 100, 50)) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert stub.runs == [[100, 95, 100, 91], [50, 49, 50], [100]]
+
+
+@pytest.mark.parametrize(("memory", "most"), [(10**9, 4), (3 * 100 * 100, 3), (100 * 100, 1), (1, 1)])
+def test_a_batch_keeps_within_the_memory_and_a_clip_alone_always_runs(memory: int, most: int) -> None:
+    stub = Stub()
+    assert run(stub, clips(*[100] * 9), memory=memory) == list(range(1, 10))
+    assert max(map(len, stub.runs)) == most
+
+
+def test_one_clip_at_a_time_where_the_provider_gains_nothing() -> None:
+    stub = Stub(batch=1)
+    run(stub, clips(100, 100, 100))
+    assert stub.runs == [[100], [100], [100]]
+
+
+def test_no_clips() -> None:
+    assert run(Stub(), []) == []
+
+
+def test_a_batch_that_fails_is_tried_clip_by_clip() -> None:
+    stub = Stub(most=200)
+    assert run(stub, clips(100, 100, 100)) == [1, 2, 3]
+    assert stub.runs == [[100], [100], [100]]
+
+
+def test_a_clip_that_cannot_be_read_or_embedded_says_why_in_its_place() -> None:
+    def broken() -> NDArray[np.float32]:
+        raise AudioError("b.wav is broken")
+
+    good, large, silent = np.ones(100, np.float32), np.ones(300, np.float32), np.zeros(100, np.float32)
+    reads = [lambda: good, broken, lambda: large, lambda: silent]
+    found = list(Scheduler(Stub(most=250), layers=(1,)).embed(reads))  # type: ignore[arg-type]
+    assert [one.problem for one in found] == ["", "b.wav is broken", "out of memory", ""]
+    assert [one.embeddings is None for one in found] == [False, True, True, False]
+    assert [one.silent for one in found] == [False, False, False, True]
+
+
+def test_an_error_that_is_no_fault_of_a_clip_ends_the_run() -> None:
+    def wrong() -> NDArray[np.float32]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(Scheduler(Stub(), layers=(1,)).embed([wrong]))  # type: ignore[arg-type]
+
+
+def test_reading_goes_on_during_a_run_and_stays_within_bounds() -> None:
+    """The third clip is read while the first runs; no more are read ahead than a batch can choose from."""
+    third, read = threading.Event(), []
+
+    class Slow(Stub):
+        def embed_samples(self, samples: NDArray[np.float32], **options: Any) -> Any:
+            assert third.wait(20)
+            return super().embed_samples(samples, **options)
+
+    def reader(number: int) -> Callable[[], NDArray[np.float32]]:
+        def run() -> NDArray[np.float32]:
+            read.append(number)
+            if number == 2:
+                third.set()
+            return np.ones(10, np.float32)
+
+        return run
+
+    results = Scheduler(Slow(batch=1), layers=(1,)).embed([reader(number) for number in range(50)])  # type: ignore[arg-type]
+    next(results)
+    assert 2 in read
+    assert len(read) <= 4
+    assert len(list(results)) == 49
+    assert read == list(range(50))
+
+
+def test_memory_must_be_positive(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match="memory for batches is 0 bytes; expected more than 0"):
+        Scheduler(encoder, layers=(1,), memory=0)
+
+
+def test_batches_give_what_clips_give_alone(encoder: Encoder, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(encoder), "batch", 3)
+    given = [sound(size, seed) for seed, size in enumerate((12000, 11800, 24000, 12000, 11500, 23000))]
+    found = list(Scheduler(encoder, layers=(0, 4)).embed([lambda c=clip: c for clip in given]))
+    for clip, one in zip(given, found, strict=True):
+        assert one.embeddings is not None
+        alone = encoder.embed_samples(clip, layers=(0, 4))
+        np.testing.assert_allclose(one.embeddings.hidden, alone.hidden, atol=3e-5)
+        np.testing.assert_array_equal(one.embeddings.times, alone.times)
+
+
+def test_memory_grows_with_clips_and_length(encoder: Encoder) -> None:
+    one, two, longer = encoder.memory(1, 24000), encoder.memory(2, 24000), encoder.memory(1, 48000)
+    assert two == 2 * one
+    assert longer > 1.9 * one
+    assert one == 74 * 64 * 14 * 4
