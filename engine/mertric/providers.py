@@ -28,11 +28,14 @@ class FixedShapes:
         What frames are padded to a multiple of, with a mask.
     precisions : tuple of str
         Where it is worth a session of its own.
+    captured : bool
+        Runs are recorded once, as a CUDA graph, and then replayed, on arrays that keep their places in memory.
     """
 
     attention: str
     multiple: int
     precisions: tuple[str, ...]
+    captured: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +101,7 @@ PROVIDERS: Mapping[str, Provider] = {
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
             batches={"fp32": 16, "fp16": 16},
+            fixed=FixedShapes(attention="ragged", multiple=64, precisions=("fp32", "fp16"), captured=True),
         ),
         Provider(
             name="openvino",
@@ -149,6 +153,7 @@ def provider_options(
     threads: int | None,
     profiles: Mapping[str, Profile],
     cache: Path,
+    captured: bool = False,
 ) -> dict[str, str]:
     """Return ONNX Runtime's options for a provider.
 
@@ -162,9 +167,16 @@ def provider_options(
         The shapes of each of the graph's inputs that TensorRT builds its engine for.
     cache
         A directory of TensorRT's engines for this bundle.
+    captured
+        Record a CUDA graph, see `FixedShapes`.
     """
     if provider.name == "cuda":
-        return {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"}
+        return {
+            "cudnn_conv_algo_search": "HEURISTIC",
+            "use_tf32": "0",
+            "arena_extend_strategy": "kSameAsRequested",
+            "enable_cuda_graph": str(int(captured)),
+        }
     if provider.name == "openvino":
         settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
         if threads:

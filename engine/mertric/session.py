@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mertric.bound import BoundSession
 from mertric.cache import cache_directory
 from mertric.errors import DependencyError, ProviderError
 from mertric.providers import PROVIDERS, Provider, get_provider, provider_options
@@ -83,6 +84,11 @@ class Session:
         Least, best and greatest shape of each input, for TensorRT.
     sizes
         Sizes of the graph's free dimensions, by name, that no run will differ from.
+
+    Attributes
+    ----------
+    name : str
+        The file of the graph.
     """
 
     def __init__(
@@ -94,7 +100,10 @@ class Session:
         profiles: Mapping[str, Profile] | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> None:
+        self.name = graph.name
         self._outputs = list(outputs)
+        self._bound: BoundSession | None = None
+        captured = bool(sizes) and device.provider.fixed is not None and device.provider.fixed.captured
         model = keep_outputs(graph.read_bytes(), self._outputs)
         options = provider_options(
             device.provider,
@@ -102,9 +111,13 @@ class Session:
             threads=device.threads,
             profiles=profiles or {},
             cache=_engines(graph.parent),
+            captured=captured,
         )
         try:
             self._session = _open(model, graph.parent, device, options, sizes or {})
+            if captured:
+                name = device.provider.name
+                self._bound = BoundSession(_onnxruntime(), self._session, self._outputs, device=name)
         except Exception as error:
             raise ProviderError(
                 f"ONNX Runtime {_onnxruntime().__version__} cannot load {graph} on {device.provider.name} ({error}). "
@@ -120,6 +133,8 @@ class Session:
             ONNX Runtime failed, for instance for want of memory.
         """
         try:
+            if self._bound is not None:
+                return self._bound.run(inputs)
             results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mertric.bundle import encoder_graph
-from mertric.errors import InputError
+from mertric.errors import InputError, ProviderError
 from mertric.providers import BATCH, FRAMES
 from mertric.session import Session
 
@@ -76,10 +77,15 @@ class Transformer:
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
         """Open a session for batches of just so many clips and frames, where the provider gains from it.
 
-        It has its own copy of the weights in memory.
+        It has its own copy of the weights in memory. Where the provider cannot, a warning says so, and batches run
+        as they would without it.
         """
-        if (key := self._fixed(clips, frames, _deeper(layers))) is not None and key.layers:
+        if (key := self._fixed(clips, frames, _deeper(layers))) is None or not key.layers:
+            return
+        try:
             self._session(key)
+        except ProviderError as error:
+            warnings.warn(f"no session for {clips} clips of {key.frames} frames: {error}", stacklevel=3)
 
     def memory(self, clips: int, frames: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames.

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from mertric.encoder import Encoder
-from mertric.errors import AudioError
+from mertric.errors import AudioError, ProviderError
+from mertric.providers import PROVIDERS, FixedShapes
+from mertric.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,4 +63,54 @@ def test_warm_up_opens_what_embed_needs(bundle: Path, monkeypatch: pytest.Monkey
     encoder = Encoder(bundle)
     encoder.warm_up([0.5, 0.001])
     monkeypatch.setattr("mertric.transformer.Session", None)
+    assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)
+
+
+def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
+    model: Any, monkeypatch: pytest.MonkeyPatch, sound: Sound
+) -> None:
+    """Clips of these lengths then run in the session of their shape, others in one for any; all give the same."""
+    fixed = FixedShapes(attention="pointwise", multiple=32, precisions=("fp32",))
+    clips = [sound(RATE), sound(RATE - 3000), sound(RATE // 2)]
+    expected = [Encoder(model.bundle).embed(clip, sample_rate=RATE, layers=(0, 2, 4)).hidden for clip in clips]
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], attention="portable", fixed=fixed))
+    encoder, ran = Encoder(model.bundle, provider="cpu"), []
+    run = Session.run
+
+    def spy(self: Session, inputs: Any) -> Any:
+        if "lengths" in inputs:
+            ran.append((self.name, inputs["state_0"].shape[:2]))
+        return run(self, inputs)
+
+    monkeypatch.setattr(Session, "run", spy)
+    encoder.warm_up([1.0], layers=(0, 2, 4))
+    encoder.warm_up([1.0], layers=(0,))
+    encoder.warm_up([1.0], batch=2, layers=(4,))
+    assert [name for name, _ in ran] == ["encoder.pointwise.onnx"] * 2
+    ran.clear()
+    for clip, want in zip(clips, expected, strict=True):
+        got = encoder.embed(clip, sample_rate=RATE, layers=(0, 2, 4)).hidden
+        np.testing.assert_allclose(got, want, atol=3e-5)
+    assert ran == [
+        ("encoder.pointwise.onnx", (1, 96)),
+        ("encoder.pointwise.onnx", (1, 96)),
+        ("encoder.portable.onnx", (1, 64)),
+    ]
+
+
+def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound
+) -> None:
+    fixed = FixedShapes(attention="ragged", multiple=32, precisions=("fp32",))
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], fixed=fixed))
+    encoder, init = Encoder(bundle, provider="cpu"), Session.__init__
+
+    def refuse(self: Session, *arguments: Any, **options: Any) -> None:
+        if options.get("sizes"):
+            raise ProviderError("no graph was captured")
+        init(self, *arguments, **options)
+
+    monkeypatch.setattr(Session, "__init__", refuse)
+    with pytest.warns(UserWarning, match="no session for 1 clips of 96 frames: no graph was captured"):
+        encoder.warm_up([1.0])
     assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)

@@ -44,6 +44,11 @@ def test_openvino_is_always_told_its_precision() -> None:
 def test_cuda_keeps_float32_exact_and_does_not_search() -> None:
     assert options("cuda")["use_tf32"] == "0"
     assert options("cuda")["cudnn_conv_algo_search"] == "HEURISTIC"
+    assert options("cuda")["enable_cuda_graph"] == "0"
+    captured = provider_options(
+        PROVIDERS["cuda"], precision="fp32", threads=None, profiles={}, cache=Path("c"), captured=True
+    )
+    assert captured == options("cuda") | {"enable_cuda_graph": "1"}
 
 
 def test_tensorrt_has_a_profile_for_every_input_and_no_flag_for_fp16() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from mertric.bundle import FRONTEND, encoder_graph
 from mertric.encoder import Encoder
 from mertric.errors import DependencyError, ProviderError
-from mertric.session import Session, choose_device
+from mertric.providers import PROVIDERS, FixedShapes
+from mertric.session import Device, Session, choose_device
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,3 +83,21 @@ def test_onnx_runtime_is_missing(monkeypatch: pytest.MonkeyPatch, bundle: Path) 
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DependencyError, match=r'ONNX Runtime is not installed: pip install "mertric\[cpu\]"'):
         Encoder(bundle)
+
+
+def test_a_bound_session_gives_what_an_unbound_one_gives(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With places in memory that stay, several threads taking turns, and results that a later run leaves alone."""
+    fixed = FixedShapes(attention="ragged", multiple=8, precisions=("fp32",), captured=True)
+    device = Device(provider=replace(PROVIDERS["cpu"], fixed=fixed), precision="fp32", threads=1)
+    graph, names = bundle / "fp32" / encoder_graph("ragged"), ["state_4", "state_2"]
+    bound = Session(graph, names, device=device, sizes={"batch": 2, "frames": 9})
+    inputs = [features(9, 2) | {"lengths": np.array(lengths, np.int32)} for lengths in ([9, 9], [5, 9], [9, 1])]
+    inputs[1]["state_0"] = inputs[1]["state_0"][:, ::-1]
+    expected = [session(graph, names).run(one) for one in inputs]
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(bound.run, inputs * 4))
+    for got, wanted in zip(results, expected * 4, strict=True):
+        for one, other in zip(got, wanted, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-6)
+    with pytest.raises(ProviderError, match=r"failed on state_0 \[2, 8, 64\]"):
+        bound.run(features(8, 2) | {"lengths": inputs[0]["lengths"]})

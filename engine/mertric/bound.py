@@ -1,0 +1,55 @@
+"""A session whose inputs and outputs keep their places in a device's memory, as CUDA graphs need."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
+
+
+class BoundSession:
+    """Runs a session on arrays of fixed shapes. Safe to use from several threads, which take turns.
+
+    Parameters
+    ----------
+    runtime
+        The module onnxruntime.
+    session : onnxruntime.InferenceSession
+        All its inputs, and the outputs asked for, have fixed shapes.
+    outputs
+        Names of the outputs to compute.
+    device : str
+        ONNX Runtime's name of the device, such as ``cuda``.
+    """
+
+    def __init__(self, runtime: Any, session: Any, outputs: Sequence[str], *, device: str) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        self._binding = session.io_binding()
+
+        def allocate(value: Any) -> Any:
+            return runtime.OrtValue.ortvalue_from_shape_and_type(value.shape, _DTYPES[value.type], device, 0)
+
+        self._inputs = {value.name: allocate(value) for value in session.get_inputs()}
+        self._outputs = {value.name: allocate(value) for value in session.get_outputs() if value.name in outputs}
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for name, value in self._outputs.items():
+            self._binding.bind_ortvalue_output(name, value)
+        self._order = list(outputs)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Copy arrays in, run, and return copies of the outputs in the order they were asked for."""
+        with self._lock:
+            for name, value in self._inputs.items():
+                value.update_inplace(np.ascontiguousarray(inputs[name]))
+            self._session.run_with_iobinding(self._binding)
+            return [np.array(self._outputs[name].numpy()) for name in self._order]
