@@ -40,10 +40,11 @@ class FrontEnd:
     def __init__(self, bundle: Bundle, *, device: Device, chunk: int) -> None:
         self._bundle = bundle
         self._chunk = chunk
+        self._padded = device.padded
         graphs = bundle.graphs(device.graphs)
         self._first = bundle.first_convolution()
         taps, channels = self._first.weight.shape[1] + 1, self._first.weight.shape[0]
-        counts = (1, chunk, chunk)
+        counts = (device.padded(1), device.padded(chunk), device.padded(chunk))
         weights = (1, taps, channels)
         windows = _profile((1, bundle.rows_per_frame * (count + 1), taps) for count in counts)
         features = _profile((1, count + bundle.position_taps - 1, bundle.dim) for count in counts)
@@ -69,21 +70,21 @@ class FrontEnd:
         frames, dim = self._bundle.frames(samples.size), self._bundle.dim
         clip = fold(self._first, samples)
         before, padding = self._bundle.position_taps // 2, self._bundle.position_taps - 1
-        features = np.zeros((frames + padding, dim), np.float32)
+        features = np.zeros((frames + self._padded(1) + padding, dim), np.float32)
         for start, count in _chunks(frames, self._chunk):
             features[before + start : before + start + count] = self._features(clip, start, count)
         entry = np.empty((frames, dim), np.float32)
         for start, count in _chunks(frames, self._chunk):
-            window = features[start : start + count + padding]
-            entry[start : start + count] = self._positions.run({"features": window[None]})[0][0]
+            window = features[start : start + self._padded(count) + padding]
+            entry[start : start + count] = self._positions.run({"features": window[None]})[0][0, :count]
         return entry
 
     def _features(self, clip: FoldedClip, start: int, count: int) -> NDArray[np.float32]:
         """Run the front end for `count` frames from `start`: float32 [count, dim]."""
         rows = self._bundle.rows_per_frame
-        windows = clip.windows(start * rows, (count + 1) * rows)
+        windows = clip.windows(start * rows, (self._padded(count) + 1) * rows)
         (features,) = self._frontend.run({"windows": windows[None], "weights": clip.weights[None]})
-        return np.asarray(features[0])
+        return np.asarray(features[0, :count])
 
 
 def _chunks(frames: int, most: int) -> list[tuple[int, int]]:

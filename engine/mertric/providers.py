@@ -24,8 +24,6 @@ class FixedShapes:
     ----------
     attention : str
         The encoder graphs to fix.
-    multiple : int
-        What frames are padded to a multiple of, with a mask.
     precisions : tuple of str
         Where it is worth a session of its own.
     captured : bool
@@ -33,7 +31,6 @@ class FixedShapes:
     """
 
     attention: str
-    multiple: int
     precisions: tuple[str, ...]
     captured: bool = False
 
@@ -54,6 +51,9 @@ class Provider:
         ``fused`` or ``portable``: which encoder graphs it runs best when shapes vary.
     needs : str
         What to install.
+    multiple : int
+        What frames are padded to a multiple of, where that is exact: fewer shapes to get used to, and shapes that
+        kernels like.
     batches : mapping of str to int
         Clips at once that a precision is fastest with; 1 where it is not named.
     fixed : FixedShapes or None
@@ -68,6 +68,7 @@ class Provider:
     precisions: Mapping[str, str]
     attention: str
     needs: str
+    multiple: int = 1
     batches: Mapping[str, int] = field(default_factory=dict)
     fixed: FixedShapes | None = None
     emulated: tuple[str, ...] = ()
@@ -100,8 +101,9 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "fp16": "fp16"},
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
+            multiple=64,
             batches={"fp32": 16, "fp16": 16},
-            fixed=FixedShapes(attention="ragged", multiple=64, precisions=("fp32", "fp16"), captured=True),
+            fixed=FixedShapes(attention="ragged", precisions=("fp32", "fp16"), captured=True),
         ),
         Provider(
             name="openvino",
@@ -109,8 +111,9 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "bf16": "fp32"},
             attention="portable",
             needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
+            multiple=32,
             batches={"bf16": 8},
-            fixed=FixedShapes(attention="pointwise", multiple=32, precisions=("bf16",)),
+            fixed=FixedShapes(attention="pointwise", precisions=("bf16",)),
         ),
         Provider(
             name="cpu",

@@ -62,11 +62,8 @@ class Device:
         return fixed.attention if fixed is not None and self.precision in fixed.precisions else None
 
     def padded(self, frames: int) -> int:
-        """Return the number of frames, this or somewhat more, that a batch with a mask is best padded to."""
-        fixed = self.provider.fixed
-        if fixed is None or self.precision not in fixed.precisions:
-            return frames
-        return -(-frames // fixed.multiple) * fixed.multiple
+        """Return the number of frames, this or somewhat more, that is best computed instead."""
+        return -(-frames // self.provider.multiple) * self.provider.multiple
 
 
 class Session:

@@ -70,10 +70,10 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
     model: Any, monkeypatch: pytest.MonkeyPatch, sound: Sound
 ) -> None:
     """Clips of these lengths then run in the session of their shape, others in one for any; all give the same."""
-    fixed = FixedShapes(attention="pointwise", multiple=32, precisions=("fp32",))
+    fixed = FixedShapes(attention="pointwise", precisions=("fp32",))
     clips = [sound(RATE), sound(RATE - 3000), sound(RATE // 2)]
     expected = [Encoder(model.bundle).embed(clip, sample_rate=RATE, layers=(0, 2, 4)).hidden for clip in clips]
-    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], attention="portable", fixed=fixed))
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], attention="portable", multiple=32, fixed=fixed))
     encoder, ran = Encoder(model.bundle, provider="cpu"), []
     run = Session.run
 
@@ -101,8 +101,8 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
 def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound
 ) -> None:
-    fixed = FixedShapes(attention="ragged", multiple=32, precisions=("fp32",))
-    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], fixed=fixed))
+    fixed = FixedShapes(attention="ragged", precisions=("fp32",))
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], multiple=32, fixed=fixed))
     encoder, init = Encoder(bundle, provider="cpu"), Session.__init__
 
     def refuse(self: Session, *arguments: Any, **options: Any) -> None:
