@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mertric_export.graph import WeightFile
 
 Variant = Literal["fused", "ragged", "portable", "pointwise"]
-SLICES = 2
+SLICES = 4
 """Parts of the feed-forward's inner dimension."""
 VARIANTS: tuple[Variant, ...] = ("fused", "ragged", "portable", "pointwise")
 _PLAIN = ("portable", "pointwise")
