@@ -5,61 +5,95 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mertric.kernels.bidiagonal import ROWS, bidiagonalise
+from mertric.kernels.band import reduce_to_band
 from mertric.kernels.differences import frame_squared_errors
 from mertric.kernels.gaussian import gaussian_sum, pair_distances
 from mertric.kernels.half import half_to_single
 from mertric.kernels.moments import centre, frame_mean, merge_scatter
-from mertric.kernels.nuclear import bidiagonal_nuclear_norm
+from mertric.kernels.multiply import add_product
+from mertric.kernels.nuclear import NODES, band_log_determinants, quadrature, tail
+from mertric.kernels.panel import reflect_panel
 
 
-def _bidiagonal(diagonal: np.ndarray, above: np.ndarray) -> np.ndarray:
-    return np.diag(diagonal) + np.diag(above[:-1], 1)
+def _banded(diagonal: np.ndarray, below: np.ndarray) -> np.ndarray:
+    blocks, width, _ = diagonal.shape
+    full = np.zeros((blocks * width, blocks * width))
+    for i in range(blocks):
+        at = slice(i * width, (i + 1) * width)
+        full[at, at] = diagonal[i]
+        if i:
+            full[at, (i - 1) * width : i * width] = below[i]
+    return full
+
+
+@pytest.mark.parametrize(("rows", "n", "columns"), [(8, 1, 8), (8, 5, 24), (16, 70, 16), (24, 32, 40)])
+def test_add_product_is_that_of_numpy_and_touches_nothing_else(rows: int, n: int, columns: int) -> None:
+    rng = np.random.default_rng(n)
+    whole, a = rng.standard_normal((rows + 2, columns + 3)), rng.standard_normal((rows, n + 1))[:, 1:]
+    b = rng.standard_normal((n, columns + 2))[:, 2:]
+    expected = whole.copy()
+    expected[1:-1, 1:-2] -= 0.5 * a @ b
+    add_product(whole[1:-1, 1:-2], a, b, -0.5)
+    np.testing.assert_allclose(whole, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("width", "n", "rank"), [(8, 8, 8), (8, 40, 8), (16, 48, 16), (16, 32, 5), (8, 16, 0)])
+def test_reflect_panel_is_an_orthogonal_triangularisation(width: int, n: int, rank: int) -> None:
+    rng = np.random.default_rng(n)
+    a = rng.standard_normal((width, rank)) @ rng.standard_normal((rank, n))
+    v, across, t = np.empty((width, n)), np.empty((n, width)), np.empty((width, width))
+    work = np.hstack([np.full((width, 8), 7.0), a])
+    reflect_panel(work[:, 8:], v, across, t)
+    np.testing.assert_array_equal(v, across.T)
+    turn = np.eye(n) - v.T @ t.T @ v
+    np.testing.assert_allclose(turn @ turn.T, np.eye(n), rtol=0, atol=1e-14 * n)
+    np.testing.assert_allclose(work[:, 8:], a @ turn, rtol=0, atol=1e-14 * n * max(1.0, np.abs(a).max()))
+    np.testing.assert_array_equal(np.triu(work[:, 8:], 1), np.zeros((width, n)))
+    np.testing.assert_array_equal(work[:, :8], np.full((width, 8), 7.0))
 
 
 @pytest.mark.parametrize(
-    ("rows", "columns"), [(1, 1), (1, 5), (2, 2), (4, 9), (5, 5), (8, 8), (9, 40), (63, 64), (130, 131)]
+    ("rows", "columns", "width"), [(8, 8, 8), (16, 16, 8), (24, 64, 8), (16, 24, 16), (128, 136, 16), (96, 96, 24)]
 )
-def test_bidiagonalise_keeps_the_singular_values(rows: int, columns: int) -> None:
+def test_reduce_to_band_keeps_the_singular_values(rows: int, columns: int, width: int) -> None:
     a = np.random.default_rng(rows).standard_normal((rows, columns))
-    diagonal, above = bidiagonalise(np.pad(a, ((0, ROWS), (0, 0))))
+    diagonal, below = reduce_to_band(a.copy(), width)
     expected = np.linalg.svd(a, compute_uv=False)
-    values = np.linalg.svd(_bidiagonal(diagonal, above), compute_uv=False)
-    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-14 * rows * expected[0])
-    assert above[-1] == 0.0
+    values = np.linalg.svd(_banded(diagonal, below), compute_uv=False)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-14 * expected[0] * np.sqrt(rows))
+    np.testing.assert_array_equal(diagonal, np.tril(diagonal))
+    np.testing.assert_array_equal(below, np.triu(below))
+    assert not below[0].any()
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])
-def test_bidiagonalise_takes_any_rank(rank: int) -> None:
+def test_reduce_to_band_takes_any_rank(rank: int) -> None:
     rng = np.random.default_rng(rank)
-    a = rng.standard_normal((10, rank)) @ rng.standard_normal((rank, 14))
-    diagonal, above = bidiagonalise(np.pad(a, ((0, ROWS), (0, 0))))
-    values = np.linalg.svd(_bidiagonal(diagonal, above), compute_uv=False)
+    a = rng.standard_normal((32, rank)) @ rng.standard_normal((rank, 40))
+    values = np.linalg.svd(_banded(*reduce_to_band(a.copy(), 8)), compute_uv=False)
     np.testing.assert_allclose(values, np.linalg.svd(a, compute_uv=False), rtol=0, atol=1e-13)
 
 
-def test_bidiagonalise_leaves_a_lower_bidiagonal_matrix_as_it_is_but_for_signs() -> None:
-    a = _bidiagonal(np.array([3.0, 2.0, 1.0, 0.5]), np.array([1.0, -2.0, 0.25, 0.0])).T
-    diagonal, above = bidiagonalise(np.pad(a, ((0, ROWS), (0, 0))))
-    np.testing.assert_allclose(np.abs(diagonal), [3.0, 2.0, 1.0, 0.5], rtol=1e-15)
-    np.testing.assert_allclose(np.abs(above), [1.0, 2.0, 0.25, 0.0], rtol=1e-15)
+@pytest.mark.parametrize(("blocks", "width"), [(1, 4), (1, 8), (2, 4), (5, 8), (4, 16)])
+@pytest.mark.parametrize("decades", [0, 5, 16])
+def test_band_log_determinants_are_those_of_the_singular_values(blocks: int, width: int, decades: int) -> None:
+    rng = np.random.default_rng(blocks * width)
+    scale = np.logspace(0, -decades, blocks * width).reshape(blocks, width, 1)
+    diagonal, below = np.tril(scale * rng.standard_normal((blocks, width, width))), np.zeros((blocks, width, width))
+    below[1:] = np.triu(scale[1:] * rng.standard_normal((blocks - 1, width, width)))
+    norm = np.linalg.norm(_banded(diagonal, below), 2)
+    diagonal, below, nodes = diagonal / norm, below / norm, np.logspace(-18, 2, 32)
+    values = np.linalg.svd(_banded(diagonal, below), compute_uv=False)
+    expected = nodes @ np.log1p((values / nodes[:, None]) ** 2).sum(1)
+    assert band_log_determinants(diagonal, below, nodes, nodes) == pytest.approx(expected, rel=1e-12)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 50])
-@pytest.mark.parametrize("decades", [0, 3, 16])
-def test_bidiagonal_nuclear_norm_is_the_sum_of_singular_values(n: int, decades: int) -> None:
-    rng = np.random.default_rng(n)
-    diagonal, above = rng.standard_normal(n), rng.standard_normal(n)
-    diagonal, above = (v * np.logspace(0, -decades, n) for v in (diagonal, above))
-    above[-1] = 0.0
-    norm = np.linalg.norm(_bidiagonal(diagonal, above), 2)
-    expected = np.linalg.svd(_bidiagonal(diagonal / norm, above / norm), compute_uv=False).sum()
-    assert bidiagonal_nuclear_norm(diagonal / norm, above / norm) == pytest.approx(expected, rel=1e-14)
-
-
-@pytest.mark.parametrize("value", [1.0, 0.7, 1e-3, 1e-9, 1e-12])
-def test_bidiagonal_nuclear_norm_of_one_value_is_that_value(value: float) -> None:
-    got = bidiagonal_nuclear_norm(np.array([value, 0.0]), np.zeros(2))
+@pytest.mark.parametrize("value", [1.0, 0.7, 1e-3, 1e-9, 1e-12, 0.0])
+def test_quadrature_of_one_value_is_that_value(value: float) -> None:
+    diagonal, below = np.zeros((2, 1, 8, 8))
+    diagonal[0, 3, 1] = value
+    nodes, weights = (v[:NODES] for v in quadrature())
+    got = (band_log_determinants(diagonal, below, nodes, weights) + tail(diagonal, below)) / np.pi
     assert got == pytest.approx(value, rel=1e-14, abs=1e-16)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from threading import local
 from typing import TYPE_CHECKING, TypeVar
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_thread = local()
+"""`busy` is true in threads that `map_threads` runs: the other cores have work of their own."""
 
 
 def cores() -> int:
@@ -39,6 +43,14 @@ def map_threads(
     workers
         Number of threads; None for one a core.
     """
+
+    def run(item: Item) -> Result:
+        _thread.busy = True
+        try:
+            return function(item)
+        finally:
+            _thread.busy = False
+
     todo = list(items)
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}; expected at least 1, or None for one a core.")
@@ -47,14 +59,23 @@ def map_threads(
         return [function(item) for item in todo]
     with _blas().limit(limits=1, user_api="blas"):
         if threads == 1:
-            return [function(item) for item in todo]
+            return [run(item) for item in todo]
         with ThreadPoolExecutor(threads, thread_name_prefix="mertric") as pool:
-            futures = [pool.submit(function, item) for item in todo]
+            futures = [pool.submit(run, item) for item in todo]
             try:
                 return [future.result() for future in futures]
             finally:
                 for future in futures:
                     future.cancel()
+
+
+def side_by_side(first: Callable[[], Item], second: Callable[[], Result]) -> tuple[Item, Result]:
+    """Results of two functions, of one pair, in two threads unless other pairs keep the cores busy."""
+    if getattr(_thread, "busy", False) or cores() < 2:
+        return first(), second()
+    with ThreadPoolExecutor(1, thread_name_prefix="mertric") as pool:
+        other = pool.submit(second)
+        return first(), other.result()
 
 
 @cache
