@@ -12,7 +12,7 @@ from mertric.metrics.batch import frechet_distances
 from mertric.metrics.fad_infinity import fad_infinity
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.gaussian import gaussian_of
-from mertric.metrics.parallel import map_threads
+from mertric.metrics.parallel import map_threads, side_by_side
 from mertric.metrics.per_file import per_file_frechet_distances
 from mertric.metrics.prepared import prepare
 
@@ -171,3 +171,34 @@ def test_fad_infinity_of_constant_embeddings_explains_nothing() -> None:
     got = fad_infinity(np.zeros((9, 2)), np.ones((9, 2)), steps=3, least=2)
     assert got.score == pytest.approx(2.0)
     assert np.isnan(got.r2)
+
+
+def test_parts_of_a_lone_pair_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    meeting = threading.Barrier(2, timeout=20)
+    assert sorted(side_by_side(meeting.wait, meeting.wait)) == [0, 1]
+
+
+def test_cores_that_are_left_over_go_to_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+    limits = side_by_side(*([lambda: max(pool["num_threads"] for pool in threadpool_info())] * 2))
+    assert limits == [2, 2]
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_parts_of_one_pair_among_many_run_one_after_the_other(workers: int | None) -> None:
+    def threads(_: int) -> list[str]:
+        return [*side_by_side(*([lambda: threading.current_thread().name] * 2)), threading.current_thread().name]
+
+    assert all(len(set(names)) == 1 for names in map_threads(threads, range(3), workers=workers))
+
+
+def test_parts_too_small_for_a_thread_stay_in_this_one() -> None:
+    here = threading.current_thread()
+    assert side_by_side(threading.current_thread, threading.current_thread, worth=False) == [here, here]
+
+
+@pytest.mark.parametrize("frames", [(120, 110), (200, 150), (400, 130)])
+def test_a_lone_pair_is_the_pair_of_a_batch(frames: tuple[int, int]) -> None:
+    x, y = (RNG.standard_normal((n, 160)) for n in frames)
+    assert frechet_distance(x, y) == pytest.approx(frechet_distances([x, x], [y, y])[1], rel=1e-13)

@@ -136,6 +136,17 @@ def test_an_ill_conditioned_long_clip_takes_the_triangular_route(monkeypatch: py
     assert len(taken) == 1
 
 
+@pytest.mark.parametrize("decades", [0, 12])
+def test_the_root_of_a_long_clip_is_triangular(decades: int) -> None:
+    x = np.random.default_rng(2).standard_normal((40, 12)) * np.logspace(0, -decades, 12) + 5.0
+    ready = prepare(x)
+    centred = x - x.mean(0)
+    assert ready.triangular
+    np.testing.assert_array_equal(ready.root, np.triu(ready.root))
+    np.testing.assert_allclose(ready.root.T @ ready.root, centred.T @ centred, rtol=1e-9, atol=1e-13)
+    assert not prepare(x[:12]).triangular
+
+
 def test_a_prepared_embedding_stands_for_its_array() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.standard_normal((10, 6)), rng.standard_normal((14, 6))

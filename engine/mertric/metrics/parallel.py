@@ -35,13 +35,13 @@ def map_threads(
     """Results of `function` in the order of `items`, computed by `workers` threads.
 
     The functions spend their time in BLAS, LAPACK and kernels that release the GIL. While several threads
-    run, the process's BLAS libraries are held to one thread a call, and set back afterwards. The first
-    error stops what has not begun and is raised.
+    run, the process's BLAS libraries are held to the cores that are left for each, and set back afterwards.
+    The first error stops what has not begun and is raised.
 
     Parameters
     ----------
     workers
-        Number of threads; None for one a core.
+        Number of threads, BLAS's included; None for one a core.
     """
 
     def run(item: Item) -> Result:
@@ -57,7 +57,8 @@ def map_threads(
     threads = min(workers or cores(), len(todo))
     if len(todo) <= 1:
         return [function(item) for item in todo]
-    with _blas().limit(limits=1, user_api="blas"):
+    left = 1 if workers else max(1, cores() // threads)
+    with _blas().limit(limits=left, user_api="blas"):
         if threads == 1:
             return [run(item) for item in todo]
         with ThreadPoolExecutor(threads, thread_name_prefix="mertric") as pool:
@@ -69,13 +70,14 @@ def map_threads(
                     future.cancel()
 
 
-def side_by_side(first: Callable[[], Item], second: Callable[[], Result]) -> tuple[Item, Result]:
-    """Results of two functions, of one pair, in two threads unless other pairs keep the cores busy."""
-    if getattr(_thread, "busy", False) or cores() < 2:
-        return first(), second()
-    with ThreadPoolExecutor(1, thread_name_prefix="mertric") as pool:
-        other = pool.submit(second)
-        return first(), other.result()
+def side_by_side(*tasks: Callable[[], Result], worth: bool = True) -> list[Result]:
+    """Results of parts of one pair, a thread each where they are `worth` the 0.1 ms that threads cost.
+
+    Where other pairs keep the cores busy, the parts run one after the other.
+    """
+    if not worth or getattr(_thread, "busy", False):
+        return [task() for task in tasks]
+    return map_threads(lambda task: task(), tasks)
 
 
 @cache

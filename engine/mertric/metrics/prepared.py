@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 
 from mertric.kernels.moments import centre, frame_mean
 from mertric.metrics.validation import embedding, require_finite
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from mertric.metrics.validation import Frames
 
-BLOCK = 4096
-"""Frames centred at a time where they outnumber dimensions: bounds memory for hours of audio."""
+BLOCK = 512
+"""Frames centred at a time where they outnumber dimensions: what is centred is still in the cache when used."""
 LEAST_RCOND = 1e-10
 """Reciprocal condition of a scatter matrix below which its Cholesky factor is too inaccurate."""
 
@@ -36,12 +36,15 @@ class PreparedEmbedding:
         Sum of squares of the root.
     trace : float
         Trace of the unbiased covariance.
+    triangular : bool
+        The root is upper triangular.
     """
 
     mean: NDArray[np.float64]
     root: NDArray[np.float64]
     squares: float
     trace: float
+    triangular: bool = False
 
     @property
     def dim(self) -> int:
@@ -81,35 +84,35 @@ def prepare(x: ArrayLike, *, name: str = "x") -> PreparedEmbedding:
         root, squares = _reduced(frames, mean)
     if not np.isfinite(squares):
         require_finite(frames, name)
-    return PreparedEmbedding(mean, root, squares, squares / (count - 1))
+    return PreparedEmbedding(mean, root, squares, squares / (count - 1), triangular=count > dim)
 
 
 def _reduced(x: Frames, mean: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """A dim x dim root of the scatter matrix, and its sum of squares."""
+    """An upper triangular dim x dim root of the scatter matrix, and its sum of squares."""
     dim = x.shape[1]
-    scatter = np.zeros((dim, dim))
-    squares = 0.0
+    scatter = np.zeros((dim, dim), order="F")  # its upper triangle
     buffer = np.empty((min(BLOCK, len(x)), dim))
     for start in range(0, len(x), BLOCK):
         block = x[start : start + BLOCK]
         centre(block, mean, buffer[: len(block)])
-        squares += float(np.vdot(buffer[: len(block)], buffer[: len(block)]))
-        if not np.isfinite(squares):
-            return scatter, squares
-        scatter += buffer[: len(block)].T @ buffer[: len(block)]
-    root = _cholesky(scatter)
+        scatter = blas.dsyrk(1.0, buffer[: len(block)].T, beta=1.0, c=scatter, overwrite_c=1)
+    squares = float(np.trace(scatter))
+    if not np.isfinite(squares):
+        return scatter, squares
+    root = _cholesky(scatter, squares)
     return (_triangular(x, mean) if root is None else root), squares
 
 
-def _cholesky(scatter: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The upper factor, or None where the matrix is too near to singular."""
-    try:
-        lower = np.asarray(np.linalg.cholesky(scatter), np.float64)
-    except np.linalg.LinAlgError:
+def _cholesky(scatter: NDArray[np.float64], trace: float) -> NDArray[np.float64] | None:
+    """The upper factor of a matrix of which the upper triangle is given, or None where it is near to singular.
+
+    Overwrites the matrix. Its trace stands for its norm, which is no larger.
+    """
+    root, failed = lapack.dpotrf(scatter, overwrite_a=1)
+    if failed:
         return None
-    norm = np.abs(scatter).sum(axis=0).max()
-    rcond, _ = lapack.dpocon(lower.T, norm)
-    return lower.T if rcond > LEAST_RCOND else None
+    rcond, _ = lapack.dpocon(root, trace)
+    return root if rcond > LEAST_RCOND else None
 
 
 def _triangular(x: Frames, mean: NDArray[np.float64]) -> NDArray[np.float64]:
