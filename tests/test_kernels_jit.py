@@ -12,7 +12,7 @@ ENGINE = Path(mertric.__file__).resolve().parents[1]
 
 SCORE = """
 import numpy as np
-from mertric.kernels import band, costs, differences, gaussian, half, jit, moments, nuclear
+from mertric.kernels import band, costs, differences, gaussian, half, jit, moments, nuclear, triangular
 from mertric.kernels.differences import frame_squared_errors
 from mertric.metrics.embedding_mse import embedding_mse
 print(embedding_mse(np.eye(4, 3), np.ones((4, 3))))
@@ -44,7 +44,7 @@ def _output(process: subprocess.Popen[str]) -> str:
 def test_report_names_every_kernel_and_its_cost() -> None:
     report = compile_report()
     names = {cost.name for cost in report.kernels}
-    assert {"reduce_to_band", "band_log_determinants", "frame_mean", "centre", "widen_half"} <= names
+    assert {"reduce_to_band", "absorb", "band_log_determinants", "frame_mean", "centre", "widen_half"} <= names
     assert report.seconds == sum(cost.seconds for cost in report.kernels)
     assert all(cost.seconds >= 0.0 for cost in report.kernels)
     assert report.compiled == sum(not cost.from_cache for cost in report.kernels)
@@ -54,7 +54,7 @@ def test_nothing_is_compiled_at_import() -> None:
     program = """
 import mertric.metrics.batch, mertric.metrics.fad_infinity, mertric.metrics.kernel_distance
 import mertric.metrics.embedding_mse, mertric.metrics.curves
-from mertric.kernels import band, costs, differences, gaussian, half, jit, moments, nuclear
+from mertric.kernels import band, costs, differences, gaussian, half, jit, moments, nuclear, triangular
 print(sum(len(dispatcher.signatures) for dispatcher, _ in jit.examples.values()))
 """
     assert _output(_run(program)) == "0"

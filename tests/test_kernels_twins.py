@@ -13,6 +13,7 @@ from mertric.kernels.moments import centre, frame_mean, merge_scatter
 from mertric.kernels.multiply import add_product
 from mertric.kernels.nuclear import NODES, band_log_determinants, quadrature, tail
 from mertric.kernels.panel import reflect_panel
+from mertric.kernels.triangular import absorb
 
 
 def _banded(diagonal: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -50,6 +51,24 @@ def test_reflect_panel_is_an_orthogonal_triangularisation(width: int, n: int, ra
     np.testing.assert_allclose(work[:, 8:], a @ turn, rtol=0, atol=1e-14 * n * max(1.0, np.abs(a).max()))
     np.testing.assert_array_equal(np.triu(work[:, 8:], 1), np.zeros((width, n)))
     np.testing.assert_array_equal(work[:, :8], np.full((width, 8), 7.0))
+
+
+@pytest.mark.parametrize(("dim", "counts"), [(16, (8,)), (32, (8, 40)), (48, (64, 8, 8))])
+@pytest.mark.parametrize("decades", [0, 14])
+def test_absorb_makes_the_triangular_factor(dim: int, counts: tuple[int, ...], decades: int) -> None:
+    rng = np.random.default_rng(dim)
+    blocks = [np.logspace(0, -decades, dim)[:, None] * rng.standard_normal((dim, n)) for n in counts]
+    lower = np.zeros((dim, dim))
+    for block in blocks:
+        absorb(lower, block.copy())
+    whole = np.hstack(blocks)
+    np.testing.assert_array_equal(lower, np.tril(lower))
+    np.testing.assert_allclose(lower @ lower.T, whole @ whole.T, rtol=0, atol=1e-13 * np.linalg.norm(whole) ** 2)
+    values, expected = (np.linalg.svd(a, compute_uv=False) for a in (lower, whole))
+    np.testing.assert_allclose(values[: len(expected)], expected, rtol=0, atol=1e-14 * expected[0])
+    if whole.shape[1] >= dim:  # row i of both factors is of the size of that row: nothing was squared
+        factor = np.linalg.qr(whole.T, mode="r").T
+        np.testing.assert_allclose(np.abs(lower), np.abs(factor), rtol=1e-9, atol=1e-14 * 10.0**-decades)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mertric.kernels import band, differences, gaussian, half, moments, nuclear  # noqa: F401  (they register)
+from mertric.kernels import band, differences, gaussian, half, moments, nuclear, triangular  # noqa: F401  (they register)
 from mertric.kernels.jit import examples
 
 if TYPE_CHECKING:

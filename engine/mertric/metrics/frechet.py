@@ -21,7 +21,7 @@ from mertric.kernels.band import reduce_to_band
 from mertric.kernels.lanes import LANES
 from mertric.kernels.nuclear import NODES, band_log_determinants, quadrature, tail
 from mertric.metrics.parallel import side_by_side
-from mertric.metrics.prepared import PreparedEmbedding, prepare
+from mertric.metrics.prepared import PreparedEmbedding, prepare, whole
 from mertric.metrics.validation import same_dim
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _nuclear_norm(x: PreparedEmbedding, y: PreparedEmbedding) -> float:
     """Sum of the singular values of x.root y.rootᵀ, over the roots' Frobenius norms: between 0 and 1."""
     few, many = (x, y) if len(x.root) <= len(y.root) else (y, x)
     width = NARROW if len(few.root) <= FEW else WIDE
-    rows, columns = _whole(len(few.root), width), _whole(len(many.root), LANES)
+    rows, columns = whole(len(few.root), width), whole(len(many.root), LANES)
     product = np.zeros((rows, max(rows, columns)))  # rows and columns of zeros add singular values of zero
     _multiply(few, many, product[: len(few.root), : len(many.root)])
     product /= math.sqrt(x.squares) * math.sqrt(y.squares)
@@ -108,11 +108,6 @@ def _multiply(few: PreparedEmbedding, many: PreparedEmbedding, out: NDArray[np.f
         out[:] = blas.dtrmm(1.0, many.root, few.root, side=1, trans_a=1).T
     else:
         np.matmul(few.root, many.root.T, out=out)
-
-
-def _whole(size: int, unit: int) -> int:
-    """The least multiple of `unit` that is `size` or more."""
-    return -(-size // unit) * unit
 
 
 def nuclear_norm(a: NDArray[np.float64], width: int) -> float:

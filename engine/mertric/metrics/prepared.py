@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import blas, lapack
 
+from mertric.kernels.lanes import LANES
 from mertric.kernels.moments import centre, frame_mean
+from mertric.kernels.triangular import WIDTH, absorb
 from mertric.metrics.validation import embedding, require_finite
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 """Frames centred at a time where they outnumber dimensions: what is centred is still in the cache when used."""
+ABSORBED = 256
+"""Frames that the triangular factor takes in at a time: they stay in the second-level cache."""
 LEAST_RCOND = 1e-10
 """Reciprocal condition of a scatter matrix below which its Cholesky factor is too inaccurate."""
 
@@ -118,11 +122,15 @@ def _cholesky(scatter: NDArray[np.float64], trace: float) -> NDArray[np.float64]
 def _triangular(x: Frames, mean: NDArray[np.float64]) -> NDArray[np.float64]:
     """The triangular factor of the centred frames, a block at a time."""
     dim = x.shape[1]
-    root = np.empty((0, dim))
-    for start in range(0, len(x), BLOCK):
-        block = x[start : start + BLOCK]
-        stacked = np.empty((len(root) + len(block), dim))
-        stacked[: len(root)] = root
-        centre(block, mean, stacked[len(root) :])
-        root = np.asarray(np.linalg.qr(stacked, mode="r"), np.float64)
-    return root
+    lower = np.zeros((whole(dim, WIDTH),) * 2)
+    for start in range(0, len(x), ABSORBED):
+        block = x[start : start + ABSORBED]
+        columns = np.zeros((len(lower), whole(len(block), LANES)))
+        centre(block, mean, columns[:dim, : len(block)].T)
+        absorb(lower, columns)
+    return lower[:dim, :dim].T
+
+
+def whole(size: int, unit: int) -> int:
+    """The least multiple of `unit` that is `size` or more."""
+    return -(-size // unit) * unit
