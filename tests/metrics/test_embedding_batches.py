@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -12,7 +13,7 @@ from mertric.metrics.batch import frechet_distances
 from mertric.metrics.fad_infinity import fad_infinity
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.gaussian import gaussian_of
-from mertric.metrics.parallel import map_threads, side_by_side
+from mertric.metrics.parallel import in_halves, map_threads, side_by_side
 from mertric.metrics.per_file import per_file_frechet_distances
 from mertric.metrics.prepared import prepare
 
@@ -177,25 +178,67 @@ def test_parts_of_a_lone_pair_run_side_by_side(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(parallel, "cores", lambda: 2)
     meeting = threading.Barrier(2, timeout=20)
     assert sorted(side_by_side(meeting.wait, meeting.wait)) == [0, 1]
+    meeting.reset()
+    spans = in_halves(lambda part: (part, meeting.wait()), 7, worth=True)
+    assert [span for span, _ in spans] == [slice(3), slice(3, 7)]
 
 
-def test_cores_that_are_left_over_go_to_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_that_has_not_begun_is_done_by_the_waiting_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    done = threading.Event()
+    occupied = parallel._helper().submit(done.wait, 20)
+    here = threading.current_thread()
+    assert side_by_side(threading.current_thread, threading.current_thread) == (here, here)
+    done.set()
+    assert occupied.result()
+
+
+def test_cores_are_shared_with_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> int:
+        return max(pool["num_threads"] for pool in threadpool_info())
+
     monkeypatch.setattr(parallel, "cores", lambda: 4)
-    limits = side_by_side(*([lambda: max(pool["num_threads"] for pool in threadpool_info())] * 2))
-    assert limits == [2, 2]
+    assert map_threads(lambda _: threads(), range(2)) == [2, 2]
+    assert side_by_side(threads, threads) == (2, 2)
+
+
+def test_the_error_of_the_first_part_comes_first_and_that_of_the_second_is_not_lost() -> None:
+    def fail(kind: type[Exception]) -> None:
+        raise kind
+
+    for first, second in ((KeyError, OSError), (int, OSError)):
+        with pytest.raises(KeyError if first is KeyError else OSError):
+            side_by_side(lambda f=first: fail(f) if f is KeyError else None, lambda s=second: fail(s))
 
 
 @pytest.mark.parametrize("workers", [None, 1])
 def test_parts_of_one_pair_among_many_run_one_after_the_other(workers: int | None) -> None:
-    def threads(_: int) -> list[str]:
-        return [*side_by_side(*([lambda: threading.current_thread().name] * 2)), threading.current_thread().name]
+    def threads(_: int) -> set[str]:
+        inner = side_by_side(*([lambda: threading.current_thread().name] * 2))
+        return {threading.current_thread().name, *inner}
 
-    assert all(len(set(names)) == 1 for names in map_threads(threads, range(3), workers=workers))
+    for names in map_threads(threads, range(3), workers=workers):
+        assert len(names) == 1
+    assert (
+        map_threads(lambda _: in_halves(lambda part: part, 6, worth=True), range(2), workers=workers)
+        == [(slice(6),)] * 2
+    )
 
 
 def test_parts_too_small_for_a_thread_stay_in_this_one() -> None:
     here = threading.current_thread()
-    assert side_by_side(threading.current_thread, threading.current_thread, worth=False) == [here, here]
+    assert side_by_side(threading.current_thread, threading.current_thread, worth=False) == (here, here)
+    assert in_halves(lambda part: part, 6, worth=False) == (slice(6),)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_gets_a_second_thread_of_its_own() -> None:
+    side_by_side(int, int)
+    child = os.fork()
+    if not child:
+        side_by_side(int, int)
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 @pytest.mark.parametrize("frames", [(120, 110), (200, 150), (400, 130)])

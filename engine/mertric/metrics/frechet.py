@@ -20,7 +20,7 @@ from scipy.linalg import blas
 from mertric.kernels.band import reduce_to_band
 from mertric.kernels.lanes import LANES
 from mertric.kernels.nuclear import NODES, band_log_determinants, quadrature, tail
-from mertric.metrics.parallel import side_by_side
+from mertric.metrics.parallel import in_halves, side_by_side
 from mertric.metrics.prepared import PreparedEmbedding, prepare, whole
 from mertric.metrics.validation import same_dim
 
@@ -97,17 +97,18 @@ def _nuclear_norm(x: PreparedEmbedding, y: PreparedEmbedding) -> float:
     width = NARROW if len(few.root) <= FEW else WIDE
     rows, columns = whole(len(few.root), width), whole(len(many.root), LANES)
     product = np.zeros((rows, max(rows, columns)))  # rows and columns of zeros add singular values of zero
-    _multiply(few, many, product[: len(few.root), : len(many.root)])
-    product /= math.sqrt(x.squares) * math.sqrt(y.squares)
+    norm = math.sqrt(x.squares) * math.sqrt(y.squares)
+
+    def multiply(part: slice) -> None:
+        out = product[: len(few.root), : len(many.root)][part]
+        if few.triangular and many.triangular:
+            out[:] = blas.dtrmm(1.0 / norm, many.root, few.root[part], side=1, trans_a=1)
+        else:
+            np.matmul(few.root[part], many.root.T, out=out)
+            out /= norm
+
+    in_halves(multiply, len(few.root), worth=len(few.root) > FEW)
     return nuclear_norm(product, width)
-
-
-def _multiply(few: PreparedEmbedding, many: PreparedEmbedding, out: NDArray[np.float64]) -> None:
-    """A Bᵀ of the roots, or its transpose: in half the time where both are triangular."""
-    if few.triangular and many.triangular:
-        out[:] = blas.dtrmm(1.0, many.root, few.root, side=1, trans_a=1).T
-    else:
-        np.matmul(few.root, many.root.T, out=out)
 
 
 def nuclear_norm(a: NDArray[np.float64], width: int) -> float:
@@ -126,11 +127,10 @@ def nuclear_norm(a: NDArray[np.float64], width: int) -> float:
     diagonal, below = reduce_to_band(a, width)
     t, weights = quadrature()
 
-    def part(nodes: slice) -> float:
+    def integral(nodes: slice) -> float:
         return float(band_log_determinants(diagonal, below, t[nodes], weights[nodes]))
 
-    halves = (lambda: part(slice(NODES // 2))), (lambda: part(slice(NODES // 2, NODES)))
-    return (sum(side_by_side(*halves, worth=len(a) > FEW)) + tail(diagonal, below)) / math.pi
+    return (sum(in_halves(integral, NODES, worth=len(a) > FEW)) + tail(diagonal, below)) / math.pi
 
 
 def _shortfall(x: PreparedEmbedding, y: PreparedEmbedding) -> float:

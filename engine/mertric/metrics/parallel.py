@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import local
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
@@ -44,13 +44,6 @@ def map_threads(
         Number of threads, BLAS's included; None for one a core.
     """
 
-    def run(item: Item) -> Result:
-        _thread.busy = True
-        try:
-            return function(item)
-        finally:
-            _thread.busy = False
-
     todo = list(items)
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}; expected at least 1, or None for one a core.")
@@ -60,9 +53,9 @@ def map_threads(
     left = 1 if workers else max(1, cores() // threads)
     with _blas().limit(limits=left, user_api="blas"):
         if threads == 1:
-            return [run(item) for item in todo]
+            return [_busily(function, item) for item in todo]
         with ThreadPoolExecutor(threads, thread_name_prefix="mertric") as pool:
-            futures = [pool.submit(run, item) for item in todo]
+            futures = [pool.submit(_busily, function, item) for item in todo]
             try:
                 return [future.result() for future in futures]
             finally:
@@ -70,14 +63,55 @@ def map_threads(
                     future.cancel()
 
 
-def side_by_side(*tasks: Callable[[], Result], worth: bool = True) -> list[Result]:
-    """Results of parts of one pair, a thread each where they are `worth` the 0.1 ms that threads cost.
+def side_by_side(
+    first: Callable[[], Result], second: Callable[[], Result], *, worth: bool = True
+) -> tuple[Result, Result]:
+    """Results of two parts of one pair, in two threads where that is `worth` the 0.1 ms that it costs.
 
-    Where other pairs keep the cores busy, the parts run one after the other.
+    Where other pairs keep the cores busy, or the other thread has not begun in time, one follows the other.
     """
-    if not worth or getattr(_thread, "busy", False):
-        return [task() for task in tasks]
-    return map_threads(lambda task: task(), tasks)
+    if not (worth and _alone()):
+        return first(), second()
+    with _blas().limit(limits=max(1, cores() // 2), user_api="blas"):
+        other = _helper().submit(_busily, second)
+        try:
+            result = _busily(first)
+        finally:
+            late = other.cancel()
+            if not late:
+                wait([other])
+        return result, second() if late else other.result()
+
+
+def in_halves(function: Callable[[slice], Result], size: int, *, worth: bool) -> tuple[Result, ...]:
+    """Results of `function` for both halves of a range side by side, or for all of it where that is no gain."""
+    if not (worth and _alone()):
+        return (function(slice(size)),)
+    middle = size // 2
+    return side_by_side(lambda: function(slice(middle)), lambda: function(slice(middle, size)))
+
+
+def _alone() -> bool:
+    return cores() > 1 and not getattr(_thread, "busy", False)
+
+
+def _busily(function: Callable[..., Result], *arguments: Any) -> Result:
+    before = getattr(_thread, "busy", False)
+    _thread.busy = True
+    try:
+        return function(*arguments)
+    finally:
+        _thread.busy = before
+
+
+@cache
+def _helper() -> ThreadPoolExecutor:
+    """The second thread of lone pairs, kept: starting one takes longer than many a half."""
+    return ThreadPoolExecutor(1, thread_name_prefix="mertric-half")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helper.cache_clear)  # threads do not survive a fork
 
 
 @cache
