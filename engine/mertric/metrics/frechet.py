@@ -27,8 +27,10 @@ from mertric.metrics.validation import same_dim
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-NARROW, WIDE, FEW = 8, 16, 128
-"""Widths of the band: a wide one saves time in the reduction and costs time in the quadrature."""
+WIDTH = 8
+"""Diagonals below the main one of the band: more would cost more in the quadrature than they save before it."""
+FEW = 128
+"""Rows of a product on which another thread is not worth its start."""
 SMALL = 100_000
 """Numbers in an embedding that is prepared in less time than another thread takes to start."""
 CLOSE = 1e-4
@@ -94,8 +96,7 @@ def distance(x: PreparedEmbedding, y: PreparedEmbedding) -> float:
 def _nuclear_norm(x: PreparedEmbedding, y: PreparedEmbedding) -> float:
     """Sum of the singular values of x.root y.rootᵀ, over the roots' Frobenius norms: between 0 and 1."""
     few, many = (x, y) if len(x.root) <= len(y.root) else (y, x)
-    width = NARROW if len(few.root) <= FEW else WIDE
-    rows, columns = whole(len(few.root), width), whole(len(many.root), LANES)
+    rows, columns = whole(len(few.root), WIDTH), whole(len(many.root), LANES)
     product = np.zeros((rows, max(rows, columns)))  # rows and columns of zeros add singular values of zero
     norm = math.sqrt(x.squares) * math.sqrt(y.squares)
 
@@ -108,10 +109,10 @@ def _nuclear_norm(x: PreparedEmbedding, y: PreparedEmbedding) -> float:
             out /= norm
 
     in_halves(multiply, len(few.root), worth=len(few.root) > FEW)
-    return nuclear_norm(product, width)
+    return nuclear_norm(product)
 
 
-def nuclear_norm(a: NDArray[np.float64], width: int) -> float:
+def nuclear_norm(a: NDArray[np.float64]) -> float:
     """Sum of the singular values of a matrix, each at most 1.
 
     With lambda the eigenvalues of AᵀA, sum sqrt(lambda) = 1/pi ∫ log det (I + AᵀA / t²) dt over t > 0: by
@@ -119,12 +120,10 @@ def nuclear_norm(a: NDArray[np.float64], width: int) -> float:
 
     Parameters
     ----------
-    a : float64 [rows, columns], rows <= columns, rows a multiple of `width`
+    a : float64 [rows, columns], rows <= columns, both multiples of 8
         Overwritten.
-    width
-        Of the band that it is reduced to, a multiple of 4.
     """
-    diagonal, below = reduce_to_band(a, width)
+    diagonal, below = reduce_to_band(a, WIDTH)
     t, weights = quadrature()
 
     def integral(nodes: slice) -> float:
