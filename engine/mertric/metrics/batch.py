@@ -38,7 +38,8 @@ def frechet_distances(
         Each element an array [frames, dim] or [layers, frames, dim], or a PreparedEmbedding. All pairs have
         the same number of layers; frames may differ.
     workers
-        Number of threads, one pair and layer each; None for one a core. BLAS takes one thread meanwhile.
+        Number of threads, one pair and layer each; None for one a core. BLAS takes what is left
+        of the cores meanwhile.
 
     Returns
     -------
