@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.audio import duration, read_audio
 from mertric.errors import InputError, MertricError
 from mertric.journal import Outcome, journal_key
 from mertric.metrics.embedding_mse import embedding_mse
-from mertric.metrics.frechet import frechet_distance
+from mertric.metrics.frechet import frechet_distance, load_kernels
 from mertric.metrics.prepared import PreparedEmbedding, prepare
 from mertric.scheduler import MEMORY_BYTES, Scheduler
 
@@ -110,6 +111,8 @@ class MertScorer:
                 continue
             reference, estimate = self._excerpts(pair.reference, pair.estimate)
             groups.setdefault(reference, []).append((pair, estimate, key))
+        if groups:
+            Thread(target=load_kernels, name="mertric-kernels", daemon=True).start()
         clips = self._embed([e for first, group in groups.items() for e in (first, *(entry[1] for entry in group))])
         for group in groups.values():
             reference_clip = next(clips)

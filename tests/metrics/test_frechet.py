@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from frechet_oracles import exact_frechet, spectrum, svd_frechet
@@ -239,3 +242,23 @@ def test_says_which_of_the_two_is_wrong() -> None:
         y = np.zeros((10, 3))
         y[9, 2] = -np.inf
         frechet_distance(np.ones((4, 3)), y)
+
+
+def test_kernels_are_loaded_before_the_first_distance() -> None:
+    """In a fresh process: nothing is left to compile for half or single precision, short clips or long."""
+    program = """
+import numpy as np
+from mertric.kernels.jit import examples
+from mertric.metrics.frechet import frechet_distance, load_kernels
+load_kernels()
+before = {name: len(dispatcher.signatures) for name, (dispatcher, _) in examples.items()}
+rng = np.random.default_rng(0)
+for frames in (9, 40):
+    for kind in (np.float16, np.float32):
+        x, y = rng.standard_normal((2, frames, 16)).astype(kind)
+        frechet_distance(x, y)
+        frechet_distance(x[:, [0, *range(15)]], y[:, [0, *range(15)]])
+assert {name: len(dispatcher.signatures) for name, (dispatcher, _) in examples.items()} == before
+assert sum(before.values()) >= 5, before
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -68,6 +68,13 @@ def frechet_distance(x: ArrayLike | PreparedEmbedding, y: ArrayLike | PreparedEm
     return distance(first, second)
 
 
+def load_kernels() -> None:
+    """Compile what distances need, or read it from disk: some seconds once on a machine, in any thread."""
+    short = np.eye(2, 3, dtype=np.float16)
+    for x in (short, np.eye(6, 3, dtype=np.float16)[:, [0, 0, 1]]):  # the latter too ill-conditioned for Cholesky
+        frechet_distance(x, -x)
+
+
 def _prepared(x: ArrayLike | PreparedEmbedding, name: str) -> PreparedEmbedding:
     return x if isinstance(x, PreparedEmbedding) else prepare(x, name=name)
 
