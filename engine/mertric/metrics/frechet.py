@@ -70,8 +70,9 @@ def frechet_distance(x: ArrayLike | PreparedEmbedding, y: ArrayLike | PreparedEm
 
 def load_kernels() -> None:
     """Compile what distances need, or read it from disk: some seconds once on a machine, in any thread."""
-    short = np.eye(2, 3, dtype=np.float16)
-    for x in (short, np.eye(6, 3, dtype=np.float16)[:, [0, 0, 1]]):  # the latter too ill-conditioned for Cholesky
+    for frames, dim in ((2, 3), (6, 3), (24, 16)):  # short, long, and long without a remainder
+        x = np.eye(frames, dim, dtype=np.float16)
+        x[:, 0] = x[:, 1]  # too ill-conditioned for Cholesky
         frechet_distance(x, -x)
 
 
