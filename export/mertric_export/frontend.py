@@ -49,17 +49,21 @@ def alignment(config: MertConfig) -> int:
 
 
 def build_frontend(
-    config: MertConfig, tensors: Mapping[str, NDArray[np.float32]], weights: WeightFile
+    config: MertConfig,
+    tensors: Mapping[str, NDArray[np.float32]],
+    weights: WeightFile,
+    *,
+    builder: type[GraphBuilder] = GraphBuilder,
 ) -> onnx.ModelProto:
     """Build the graph from windows of samples to what enters the encoder.
 
     With `a` rows a frame (see `alignment`), `k` taps and `c` channels of the first convolution:
     ``windows`` [batch, a * (frames + 1), k + 1], whose last column is 1, and ``weights`` [batch, k + 1, c] give
     ``features`` [batch, frames, hidden_size], all float32. Rows past those that the frames see may hold anything
-    finite.
+    finite. `builder` decides what the graph computes in, see `mertric_export.precisions`.
     """
     alignment(config)
-    graph = GraphBuilder("frontend", weights)
+    graph = builder("frontend", weights)
     columns = config.conv_kernel[0] + 1
     windows = graph.input("windows", ("batch", "rows", columns))
     folded = graph.input("weights", ("batch", columns, config.conv_dim[0]))
@@ -91,16 +95,12 @@ def _convolve(
     weight = tensors[f"{CONV}.{layer}.conv.weight"]
     taps = np.ascontiguousarray(weight.transpose(2, 1, 0))
     pairs = graph.node(f"{name}.pairs", "Reshape", value, graph.integers(0, -1, 2 * channels))
-    product = graph.node(
-        f"{name}.product",
-        "MatMul",
-        pairs,
-        graph.weight(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1)),
-    )
+    pair = graph.matrix(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1))
+    product = graph.product(f"{name}.product", pairs, pair)
     if config.conv_kernel[layer] == 3:
         # Cut off the first row and the second half of the columns, and put a row of zeros at the end.
         following = graph.node(f"{name}.next", "Pad", pairs, graph.integers(0, -1, 0, 0, 1, -channels))
-        third = graph.node(f"{name}.third", "MatMul", following, graph.weight(f"{CONV}.{layer}.third", taps[2]))
+        third = graph.product(f"{name}.third", following, graph.matrix(f"{CONV}.{layer}.third", taps[2]))
         product = graph.node(f"{name}.sum", "Add", product, third)
     if config.conv_bias:
         bias = graph.weight(f"{CONV}.{layer}.bias", tensors[f"{CONV}.{layer}.conv.bias"])
@@ -120,4 +120,4 @@ def _activate(
         value = graph.layer_norm(
             f"conv{layer}.norm", value, tensors[f"{norm}.weight"], tensors[f"{norm}.bias"], CONV_NORM_EPS
         )
-    return graph.node(f"conv{layer}", "Gelu", value)
+    return graph.node(f"conv{layer}", "Gelu", graph.narrow(value))

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -47,7 +48,7 @@ class WeightFile:
     ) -> None:
         self._file.close()
 
-    def add(self, name: str, array: NDArray[np.float32]) -> TensorProto:
+    def add(self, name: str, array: NDArray[Any]) -> TensorProto:
         """Write an array, unless `name` is there already, and return the tensor that refers to it."""
         if name not in self._tensors:
             data = np.ascontiguousarray(array)
@@ -61,6 +62,9 @@ class WeightFile:
 
 class GraphBuilder:
     """Collects nodes, weights, inputs and outputs, and makes a model of them.
+
+    Everything is in float32 here. What another precision does otherwise is `matrix` and `product`, `weight`, and
+    `narrow` and `widen`, which a description of a model calls where a lower precision may begin and must end.
 
     Parameters
     ----------
@@ -84,14 +88,36 @@ class GraphBuilder:
         return name
 
     def output(self, value: str, name: str, dims: tuple[str | int, ...]) -> None:
-        """Declare `value` an output of the graph, under `name`."""
-        self._nodes.append(helper.make_node("Identity", [value], [name], name=f"{name}/Identity"))
+        """Declare `value`, in float32, an output of the graph, under `name`."""
+        self._nodes.append(helper.make_node("Identity", [self.widen(value)], [name], name=f"{name}/Identity"))
         self._outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, dims))
 
+    def narrow(self, value: str) -> str:
+        """Bring a value to the type of activations."""
+        return value
+
+    def widen(self, value: str) -> str:
+        """Bring a value to float32."""
+        return value
+
     def weight(self, name: str, array: NDArray[np.float32]) -> str:
-        """Refer to a weight, which is written to the weights file at its first use."""
+        """Refer to a weight in the type of activations, which is written to the weights file at its first use."""
+        return self.wide_weight(name, array)
+
+    def wide_weight(self, name: str, array: NDArray[Any]) -> str:
+        """Refer to a weight in the type that it has."""
         self._initializers[name] = self._weights.add(name, array)
         return name
+
+    def matrix(self, name: str, array: NDArray[np.float32]) -> str:
+        """Refer to the second factor of a `product`, [in, out]."""
+        return self.weight(name, array)
+
+    def product(self, name: str, value: str, matrix: str, bias: str | None = None) -> str:
+        """Add `value` @ `matrix` + `bias`."""
+        if bias is None:
+            return self.node(name, "MatMul", self.narrow(value), matrix)
+        return self.node(name, "Add", self.product(f"{name}.product", value, matrix), bias)
 
     def integers(self, *values: int) -> str:
         """Refer to a constant vector of int64, kept inside the graph."""
@@ -107,20 +133,26 @@ class GraphBuilder:
 
     def node(self, name: str, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output, which is named like the node, and return that name."""
-        self._nodes.append(helper.make_node(op, list(inputs), [name], name=f"{name}/{op}", domain=domain, **attributes))
+        self.nodes(name, op, inputs, [name], domain=domain, **attributes)
         return name
+
+    def nodes(
+        self, name: str, op: str, inputs: Sequence[str], outputs: Sequence[str], domain: str = "", **attributes: Any
+    ) -> None:
+        """Add a node with any number of outputs."""
+        self._nodes.append(helper.make_node(op, inputs, outputs, name=f"{name}/{op}", domain=domain, **attributes))
 
     def linear(self, name: str, value: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
         """Add `value` @ weight.T + bias, for a weight [out, in] as PyTorch stores it."""
-        product = self.node(f"{name}.product", "MatMul", value, self.weight(f"{name}.weight", weight.T))
-        return self.node(name, "Add", product, self.weight(f"{name}.bias", bias))
+        matrix = self.matrix(f"{name}.weight", weight.T)
+        return self.product(name, value, matrix, self.weight(f"{name}.bias", bias))
 
     def layer_norm(
         self, name: str, value: str, weight: NDArray[np.float32], bias: NDArray[np.float32], epsilon: float
     ) -> str:
-        """Add a LayerNorm over the last axis."""
-        scale, offset = self.weight(f"{name}.weight", weight), self.weight(f"{name}.bias", bias)
-        return self.node(name, "LayerNormalization", value, scale, offset, axis=-1, epsilon=epsilon)
+        """Add a LayerNorm over the last axis, in float32."""
+        scale, offset = self.wide_weight(f"{name}.weight", weight), self.wide_weight(f"{name}.bias", bias)
+        return self.node(name, "LayerNormalization", self.widen(value), scale, offset, axis=-1, epsilon=epsilon)
 
     def model(self) -> onnx.ModelProto:
         """Make the model of what was collected."""
@@ -135,7 +167,7 @@ class GraphBuilder:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mertric")
 
 
-def _external(name: str, array: NDArray[np.float32], location: str, offset: int) -> TensorProto:
+def _external(name: str, array: NDArray[Any], location: str, offset: int) -> TensorProto:
     tensor = TensorProto(
         name=name,
         data_type=helper.np_dtype_to_tensor_dtype(array.dtype),

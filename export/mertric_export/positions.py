@@ -18,18 +18,23 @@ if TYPE_CHECKING:
 
 
 def build_positions(
-    config: MertConfig, tensors: Mapping[str, NDArray[np.float32]], weights: WeightFile
+    config: MertConfig,
+    tensors: Mapping[str, NDArray[np.float32]],
+    weights: WeightFile,
+    *,
+    builder: type[GraphBuilder] = GraphBuilder,
 ) -> onnx.ModelProto:
     """Build the graph from features to what enters the first layer, hidden state 0.
 
     With k taps, ``features`` [batch, frames + k - 1, hidden_size] give ``state_0`` [batch, frames, hidden_size],
     float32: each frame needs k // 2 features before it and (k - 1) // 2 after it, which are zero beyond a clip.
+    `builder` decides what the graph computes in, see `mertric_export.precisions`.
     """
-    graph = GraphBuilder("positions", weights)
+    graph = builder("positions", weights)
     name, taps = "encoder.pos_conv_embed.conv", config.num_conv_pos_embeddings
     before, after = taps // 2, (taps - 1) // 2
     features = graph.input("features", ("batch", "padded", config.hidden_size))
-    value = graph.node("transposed", "Transpose", features, perm=[0, 2, 1])
+    value = graph.node("transposed", "Transpose", graph.narrow(features), perm=[0, 2, 1])
     value = graph.node(
         "conv",
         "Conv",
@@ -42,7 +47,7 @@ def build_positions(
     value = graph.node("positions", "Transpose", graph.node("gelu", "Gelu", value), perm=[0, 2, 1])
     ends = graph.integers(-after if after else END)
     own = graph.node("own", "Slice", features, graph.integers(before), ends, graph.integers(1))
-    value = graph.node("positioned", "Add", own, value)
+    value = graph.node("positioned", "Add", own, graph.widen(value))
     if not config.do_stable_layer_norm:
         norm = "encoder.layer_norm"
         scale, offset = tensors[f"{norm}.weight"], tensors[f"{norm}.bias"]

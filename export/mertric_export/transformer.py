@@ -32,6 +32,7 @@ def build_encoder(
     weights: WeightFile,
     *,
     variant: Variant,
+    builder: type[GraphBuilder] = GraphBuilder,
 ) -> onnx.ModelProto:
     """Build the graph from what enters the first layer to the hidden states.
 
@@ -47,14 +48,15 @@ def build_encoder(
         ``lengths`` CPU kernel, never forms the frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
         operators only; in the latter the product that ends each residual branch is a convolution of one tap, to which
         OpenVINO adds the residual in the same pass, where all shapes are fixed.
+    builder
+        What the graph computes in, see `mertric_export.precisions`.
 
     Notes
     -----
     All variants share their weights. Where one takes them in another form, scaled, joined or transposed, nodes on
     constants say so, which every runtime computes once, at loading.
     """
-    builder = _Encoder(config, tensors, GraphBuilder(f"encoder-{variant}", weights), variant)
-    return builder.build()
+    return _Encoder(config, tensors, builder(f"encoder-{variant}", weights), variant).build()
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class _Encoder:
             "mask",
             "Where",
             inside,
-            graph.weight("mask.inside", np.array(0, np.float32)),
-            graph.weight("mask.outside", np.array(np.finfo(np.float32).min / 2, np.float32)),
+            graph.wide_weight("mask.inside", np.array(0, np.float32)),
+            graph.wide_weight("mask.outside", np.array(np.finfo(np.float32).min / 2, np.float32)),
         )
 
     def _layer(self, name: str, value: str) -> str:
@@ -114,17 +116,16 @@ class _Encoder:
         """Add attention and its residual."""
         attend = self._plain_attention if self.variant in _PLAIN else self._fused_attention
         linear, attended = f"{name}.out_proj", attend(name, value)
-        weight = self.graph.weight(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
+        weight = self.graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
         return self._residual(linear, attended, weight, residual)
 
     def _fused_attention(self, name: str, value: str) -> str:
         graph = self.graph
         projected = [
-            graph.node(
+            graph.product(
                 f"{name}.{part}",
-                "MatMul",
                 value,
-                graph.weight(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T),
+                graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T),
             )
             for part in "qkv"
         ]
@@ -146,18 +147,18 @@ class _Encoder:
         heads = {}
         for part, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
             linear = f"{name}.{part}_proj"
-            weight = graph.weight(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
+            weight = graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
             bias = graph.weight(f"{linear}.bias", self.tensors[f"{linear}.bias"])
             if part == "q":
                 weight = graph.node(f"{linear}.scaled_weight", "Mul", weight, scale)
                 bias = graph.node(f"{linear}.scaled_bias", "Mul", bias, scale)
-            projected = graph.node(linear, "Add", graph.node(f"{linear}.product", "MatMul", value, weight), bias)
+            projected = graph.product(linear, value, weight, bias)
             parted = graph.node(f"{name}.{part}.parted", "Reshape", projected, split)
             heads[part] = graph.node(f"{name}.{part}", "Transpose", parted, perm=order)
         similarity = graph.node(f"{name}.similarity", "MatMul", heads["q"], heads["k"])
-        masked = graph.node(f"{name}.masked", "Add", similarity, "mask")
+        masked = graph.node(f"{name}.masked", "Add", graph.widen(similarity), "mask")
         shares = graph.node(f"{name}.shares", "Softmax", masked, axis=-1)
-        mixed = graph.node(f"{name}.mixed", "MatMul", shares, heads["v"])
+        mixed = graph.node(f"{name}.mixed", "MatMul", graph.narrow(shares), heads["v"])
         mixed = graph.node(f"{name}.joined", "Transpose", mixed, perm=[0, 2, 1, 3])
         return graph.node(name, "Reshape", mixed, graph.integers(0, 0, config.hidden_size))
 
@@ -172,9 +173,9 @@ class _Encoder:
         slices = []
         for index, part in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
             rows = slice(part[0], part[-1] + 1)
-            weight = graph.weight(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
+            weight = graph.matrix(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
             bias = graph.weight(f"{inner}.{index}.bias", tensors[f"{inner}.bias"][rows])
-            after = graph.weight(f"{outer}.{index}.weight", tensors[f"{outer}.weight"][:, rows].T)
+            after = graph.matrix(f"{outer}.{index}.weight", tensors[f"{outer}.weight"][:, rows].T)
             slices.append((weight, bias, after))
         if self.variant in _PLAIN:
             weights, biases, afters = zip(*slices, strict=True)
@@ -185,23 +186,23 @@ class _Encoder:
         total = ""
         for index, (weight, bias, after) in enumerate(slices):
             activated = self._activated(f"{inner}.{index}", value, weight, bias)
-            product = graph.node(f"{outer}.{index}.product", "MatMul", activated, after)
+            product = graph.product(f"{outer}.{index}.product", activated, after)
             total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
         biased = graph.node(outer, "Add", total, graph.weight(f"{outer}.bias", tensors[f"{outer}.bias"]))
-        return graph.node(f"{outer}.residual", "Add", biased, residual)
+        return graph.node(f"{outer}.residual", "Add", graph.widen(biased), residual)
 
     def _activated(self, name: str, value: str, weight: str, bias: str) -> str:
         """Add the first product of a feed-forward and its GELU."""
-        product = self.graph.node(f"{name}.product", "MatMul", value, weight)
-        return self.graph.node(f"{name}.gelu", "Gelu", self.graph.node(name, "Add", product, bias))
+        product = self.graph.product(name, value, weight, bias)
+        return self.graph.node(f"{name}.gelu", "Gelu", self.graph.narrow(product))
 
     def _residual(self, name: str, value: str, weight: str, residual: str) -> str:
         """Add the product that ends a residual branch, its bias and the residual, for a weight [in, out]."""
         graph = self.graph
         bias = graph.weight(f"{name}.bias", self.tensors[f"{name}.bias"])
         if self.variant != "pointwise":
-            product = graph.node(f"{name}.product", "MatMul", value, weight)
-            return graph.node(f"{name}.sum", "Add", graph.node(name, "Add", product, bias), residual)
+            product = graph.product(name, value, weight, bias)
+            return graph.node(f"{name}.sum", "Add", graph.widen(product), residual)
         taps = graph.node(f"{name}.transposed", "Transpose", weight, perm=[1, 0])
         taps = graph.node(f"{name}.taps", "Unsqueeze", taps, graph.integers(2))
         channels = graph.node(f"{name}.channels", "Transpose", value, perm=[0, 2, 1])
