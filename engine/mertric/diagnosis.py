@@ -85,7 +85,8 @@ def _bundles() -> list[Row]:
     for manifest in sorted(cache_directory().glob(f"*/*/**/{MANIFEST}")):
         try:
             bundle = read_bundle(manifest.parent)
-            detail = f"{bundle.layers} layers of {bundle.dim}, license {bundle.license}, {bundle.path}"
+            precisions = ", ".join(bundle.precisions)
+            detail = f"{bundle.layers} layers of {bundle.dim}, {precisions}, license {bundle.license}, {bundle.path}"
             rows.append(_row("bundle", bundle.model, "ok", detail))
         except BundleError as error:
             rows.append(_row("bundle", manifest.parent.name, "problem", str(error)))

@@ -28,14 +28,18 @@ from mertric.bundle import (
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
+from mertric_export.gate import compare_precisions
 from mertric_export.graph import WeightFile
 from mertric_export.output import new_directory
 from mertric_export.positions import build_positions
-from mertric_export.transformer import VARIANTS, build_encoder
+from mertric_export.precisions import PRECISIONS, all_precisions
+from mertric_export.transformer import build_encoder
 from mertric_export.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from mertric_export.material import Material
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,8 @@ def export_checkpoint(
     *,
     provenance: Provenance,
     weights: str | None = None,
+    precisions: Sequence[str] = (),
+    material: Material | None = None,
     force: bool = False,
     notify: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
@@ -79,6 +85,11 @@ def export_checkpoint(
         The bundle's directory. It appears when it is whole and checked, or not at all.
     weights
         Which weights file to read, see `read_checkpoint`.
+    precisions
+        What to write graphs in beside fp32: ``fp16``, ``int8``. Each must come close enough to fp32.
+    material
+        Audio to compare every provider and precision on that works here; None compares only those that are written,
+        on made-up music.
     force
         Replace a bundle that is there.
     notify
@@ -89,32 +100,39 @@ def export_checkpoint(
     CheckpointError, ConfigurationError
         The checkpoint cannot be read or is not supported.
     ExportError
-        `output` is taken or cannot be written, or the bundle does not reproduce the checkpoint.
+        `output` is taken or cannot be written, the bundle does not reproduce the checkpoint, or a precision is too
+        far from fp32. Then nothing is written: who asked for a precision must not find a bundle without it.
+    InputError
+        A precision is not known.
     """
-    output = Path(output).absolute()
+    output, wanted = Path(output).absolute(), all_precisions(precisions)
     with new_directory(output, manifest=MANIFEST, force=force) as directory:
         notify("reading the checkpoint")
         checkpoint = read_checkpoint(source, weights=weights)
         notify("writing graphs and weights")
-        _write_graphs(checkpoint, directory / "fp32")
+        for precision in wanted:
+            _write_graphs(checkpoint, directory / precision, precision)
         _write_fold(checkpoint, directory / FOLD)
-        manifest = _manifest(checkpoint, provenance, directory)
+        manifest = _manifest(checkpoint, provenance, directory, wanted)
         _write_manifest(directory, manifest)
         notify("checking against a float64 forward pass")
-        _write_manifest(directory, manifest | {"parity": verify(checkpoint, directory)})
+        parity = {precision: verify(checkpoint, directory, precision) for precision in wanted}["fp32"]
+        parity["precisions"] = compare_precisions(directory, wanted, material, notify=notify)
+        _write_manifest(directory, manifest | {"parity": parity})
     return read_bundle(output)
 
 
-def _write_graphs(checkpoint: Checkpoint, directory: Path) -> None:
+def _write_graphs(checkpoint: Checkpoint, directory: Path, precision: str) -> None:
     config, tensors = checkpoint.config, checkpoint.tensors
+    builder = PRECISIONS[precision].builder
     directory.mkdir()
     with WeightFile(directory / WEIGHTS) as weights:
         models = {
-            FRONTEND: build_frontend(config, tensors, weights),
-            POSITIONS: build_positions(config, tensors, weights),
+            FRONTEND: build_frontend(config, tensors, weights, builder=builder),
+            POSITIONS: build_positions(config, tensors, weights, builder=builder),
         }
-        for variant in VARIANTS:
-            models[encoder_graph(variant)] = build_encoder(config, tensors, weights, variant=variant)
+        for variant in PRECISIONS[precision].variants:
+            models[encoder_graph(variant)] = build_encoder(config, tensors, weights, variant=variant, builder=builder)
     for name, model in models.items():
         path = directory / name
         path.write_bytes(model.SerializeToString())
@@ -137,14 +155,16 @@ def _write_fold(checkpoint: Checkpoint, path: Path) -> None:
     np.savez(path, **arrays)
 
 
-def _manifest(checkpoint: Checkpoint, provenance: Provenance, directory: Path) -> dict[str, Any]:
+def _manifest(
+    checkpoint: Checkpoint, provenance: Provenance, directory: Path, precisions: Sequence[str]
+) -> dict[str, Any]:
     config = checkpoint.config
     return {
         "format": FORMAT,
         "created_by": f"mertric {version('mertric')}",
         **dataclasses.asdict(provenance),
         "weights_sha256": checkpoint.sha256,
-        "precisions": ["fp32"],
+        "precisions": list(precisions),
         "sample_rate": config.sample_rate,
         "hop": config.hop,
         "receptive_field": config.receptive_field,

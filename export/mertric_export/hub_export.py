@@ -11,10 +11,11 @@ from mertric_export.hub import Fetched, fetch
 from mertric_export.output import require_free
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from mertric.bundle import Bundle
+    from mertric_export.material import Material
 
 
 def export_model(
@@ -22,6 +23,8 @@ def export_model(
     output: Path,
     *,
     revision: str | None = None,
+    precisions: Sequence[str] = (),
+    material: Material | None = None,
     force: bool = False,
     notify: Callable[[str], None] | None = None,
 ) -> Bundle:
@@ -34,14 +37,14 @@ def export_model(
     ----------
     model
         Hub id.
-    output, force, notify
+    output, precisions, material, force, notify
         See `export_checkpoint`.
     revision
         Hub revision; by default the pinned one, see `fetch`.
 
     Raises
     ------
-    CheckpointError, ConfigurationError, DependencyError, ExportError
+    CheckpointError, ConfigurationError, DependencyError, ExportError, InputError
         See `fetch` and `export_checkpoint`.
     """
     require_free(output, manifest=MANIFEST, force=force)
@@ -52,6 +55,8 @@ def export_model(
         output,
         provenance=Provenance(model=model, revision=fetched.revision, license=fetched.license),
         weights=fetched.weights,
+        precisions=precisions,
+        material=material,
         force=force,
         notify=notify or (lambda _: None),
     )

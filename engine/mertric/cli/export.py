@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import PATH
+from mertric.cli.options import PATH, table_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mertric.bundle import Bundle
+
+_COLUMNS = (
+    *("provider", "precision", "pairs", "max_error_over_rms", "relative_error"),
+    *("mert_mse", "mert_fad", "bound"),
+)
 
 
 @click.command()
@@ -19,46 +26,123 @@ if TYPE_CHECKING:
 @click.option("--revision", help="Hub revision.  [default: the pinned one, otherwise the latest]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option(
+    "--precision",
+    "precisions",
+    multiple=True,
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="Write graphs in this precision too, if the metrics stay close enough to fp32; can be given several times.",
+)
+@click.option(
+    "--verify",
+    nargs=2,
+    type=PATH,
+    metavar="REFERENCES ESTIMATES",
+    help="Compare every provider and precision that works here with fp32 on these files or folders.  "
+    "[default: --precision's, on made-up music]",
+)
+@click.option(
     "--tracer",
     type=click.Choice(["optimum"]),
     help="Trace PyTorch's own model to a plain ONNX file instead: to compare with, not a bundle. Needs PyTorch.",
 )
-def command(source: str, output: Path | None, revision: str | None, force: bool, tracer: str | None) -> None:
+@table_options
+def command(
+    source: str,
+    output: Path | None,
+    revision: str | None,
+    force: bool,
+    precisions: tuple[str, ...],
+    verify: tuple[Path, Path] | None,
+    tracer: str | None,
+    csv_path: Path | None,
+    json_path: Path | None,
+) -> None:
     """Convert a MERT checkpoint to a bundle, and check the bundle against it.
 
     SOURCE is a hub id such as m-a-p/MERT-v1-95M, or a directory with config.json, preprocessor_config.json and
     model.safetensors (whole or in shards) or pytorch_model.bin. PyTorch is not needed.
     """
+    from mertric.errors import InputError
+
+    if tracer and (precisions or verify):
+        raise InputError("--precision and --verify are for bundles; a traced model is no bundle. Leave --tracer out.")
+    if (csv_path or json_path) and not ({*precisions} - {"fp32"} or verify):
+        raise InputError("--csv and --json are for what --precision and --verify compare. Give one of these too.")
+    if tracer:
+        _trace(source, output, revision, force, _notify)
+        return
+    bundle = _export(source, output, revision, force, precisions, verify)
+    parity = max(bundle.parity["max_error_over_rms"].values())
+    click.echo(
+        f"{bundle.path}: {bundle.model}, {bundle.layers} layers of {bundle.dim} dimensions, license "
+        f"{bundle.license}; hidden states within {parity:.1e} of their root mean square."
+    )
+    _report(bundle, csv_path, json_path)
+
+
+def _notify(step: str) -> None:
+    click.echo(step, err=True)
+
+
+def _export(
+    source: str,
+    output: Path | None,
+    revision: str | None,
+    force: bool,
+    precisions: tuple[str, ...],
+    verify: tuple[Path, Path] | None,
+) -> Bundle:
     from mertric.cache import bundle_directory
     from mertric.errors import DependencyError, InputError
 
     try:
         from mertric_export.export import Provenance, export_checkpoint
         from mertric_export.hub_export import export_model
+        from mertric_export.material import read_material
     except ImportError as error:
         raise DependencyError(f'exporting needs {error.name}. Run: pip install "mertric[export]"') from error
 
-    def notify(step: str) -> None:
-        click.echo(step, err=True)
-
-    if tracer:
-        _trace(source, output, revision, force, notify)
-        return
-    if Path(source).is_dir():
-        if output is None:
-            raise InputError("say with -o where the bundle goes.")
-        if revision is not None:
-            raise InputError(f"{source} is a directory; --revision is for hub ids.")
-        provenance = Provenance(model=Path(source).resolve().name)
-        bundle = export_checkpoint(source, output, provenance=provenance, force=force, notify=notify)
-    else:
-        output = output or bundle_directory(source)
-        bundle = export_model(source, output, revision=revision, force=force, notify=notify)
-    parity = max(bundle.parity["max_error_over_rms"].values())
-    click.echo(
-        f"{bundle.path}: {bundle.model}, {bundle.layers} layers of {bundle.dim} dimensions, license "
-        f"{bundle.license}; hidden states within {parity:.1e} of their root mean square."
+    material = read_material(*verify) if verify else None
+    if not Path(source).is_dir():
+        return export_model(
+            source,
+            output or bundle_directory(source),
+            revision=revision,
+            precisions=precisions,
+            material=material,
+            force=force,
+            notify=_notify,
+        )
+    if output is None:
+        raise InputError("say with -o where the bundle goes.")
+    if revision is not None:
+        raise InputError(f"{source} is a directory; --revision is for hub ids.")
+    return export_checkpoint(
+        source,
+        output,
+        provenance=Provenance(model=Path(source).resolve().name),
+        precisions=precisions,
+        material=material,
+        force=force,
+        notify=_notify,
     )
+
+
+def _report(bundle: Bundle, csv_path: Path | None, json_path: Path | None) -> None:
+    """Print what was compared with fp32, and say plainly what is too far from it."""
+    from mertric.report import show_table, write_rows
+    from mertric_export.gate import excess
+
+    rows = bundle.parity["precisions"]
+    if not rows:
+        return
+    write_rows(rows, csv_path=csv_path, json_path=json_path)
+    show_table(
+        rows, _COLUMNS, title="Compared with fp32 on the CPU: hidden states, and the largest change of a metric."
+    )
+    for row in rows:
+        if problem := excess(row):
+            click.echo(f"{problem}. Do not use it where that matters.")
 
 
 def _trace(source: str, output: Path | None, revision: str | None, force: bool, notify: Callable[[str], None]) -> None:

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from checkpoints import SMALL
+from mertric.bundle import read_bundle
+from mertric.cli import cli
+from mertric.diagnosis import diagnose
+from mertric.errors import ExportError, MertricError, ProviderError
+from mertric_export import gate
+from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.material import Material
+from mertric_export.synthetic import write_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "source", SMALL)
+
+
+@pytest.fixture(autouse=True)
+def _short_music(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    clips: dict[str, Any] = {name: 0.1 * rng.standard_normal(20000) for name in "abc"}
+    material = Material(description="noise", clips=clips, pairs=(("a", "b"), ("a", "c")))
+    monkeypatch.setattr(gate, "made_up_music", lambda: material)
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let only these providers work."""
+
+    def let(*names: str) -> None:
+        monkeypatch.setattr(gate, "probe", lambda provider: None if provider.name in names else "it is not here")
+
+    return let
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, provider: str, precision: str, factor: float) -> None:
+    """Make the comparison see hidden states of one kind that are too large; it runs on the CPU in any case."""
+    real = gate.Encoder
+
+    class Spoilt(real):  # type: ignore[valid-type,misc]
+        def __init__(self, bundle: Path, *, provider: str, precision: str = "fp32") -> None:
+            super().__init__(bundle, provider="cpu", precision="fp32" if precision == "bf16" else precision)
+            self.provider, self.precision = provider, precision
+
+        def embed(self, *args: Any, **options: Any) -> Any:
+            embeddings = super().embed(*args, **options)
+            if (self.provider, self.precision) == (provider, precision):
+                embeddings.hidden[-1] *= factor
+            return embeddings
+
+    monkeypatch.setattr(gate, "Encoder", Spoilt)
+
+
+def run(source: Path, output: Path, **options: Any) -> Any:
+    return export_checkpoint(source, output, provenance=Provenance(model="m"), **options)
+
+
+@pytest.mark.parametrize(("precision", "factor", "bound"), [("fp16", 1.004, "0.5%"), ("int8", 1.012, "2.0%")])
+def test_a_precision_too_far_from_fp32_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, factor: float, bound: str
+) -> None:
+    spoil(monkeypatch, "cpu", precision, factor)
+    message = rf"{precision} on cpu changes mert_\w+ by \d\.\d+% .* at most {bound}: a and [bc], of noise\. Nothing was"
+    with pytest.raises(ExportError, match=message + rf" written\. Export without --precision {precision}, or see with"):
+        run(source, tmp_path / "bundle", precisions=["fp16", "int8"])
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.001), ("int8", 1.008)])
+def test_a_precision_within_its_bound_is_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, factor: float
+) -> None:
+    spoil(monkeypatch, "cpu", precision, factor)
+    bundle = run(source, tmp_path / "bundle", precisions=[precision])
+    (row,) = bundle.parity["precisions"]
+    assert factor**2 - 1 - 1e-3 < row["mert_mse"] < row["bound"] == gate.BOUNDS[precision]
+
+
+def test_what_is_not_a_number_is_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "cpu", "int8", np.nan)
+    with pytest.raises(ExportError, match=r"int8 on cpu could not be compared with fp32 .* without --precision int8"):
+        run(source, tmp_path / "bundle", precisions=["int8"])
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "compare", None)
+    assert run(source, tmp_path / "bundle", precisions=["fp32"]).parity["precisions"] == []
+
+
+@pytest.mark.parametrize(
+    ("working", "checked"),
+    [
+        (("tensorrt", "cuda", "openvino", "cpu"), "cuda"),
+        (("tensorrt", "cpu"), "tensorrt"),
+        (("openvino", "cpu"), "cpu"),
+    ],
+)
+def test_where_fp16_is_checked(only: Callable[..., None], working: tuple[str, ...], checked: str) -> None:
+    only(*working)
+    assert gate._sides(["fp32", "fp16"], everything=False) == [(checked, "fp16")]
+
+
+def test_everything_that_works_is_compared(only: Callable[..., None]) -> None:
+    only("cuda", "openvino", "cpu")
+    assert gate._sides(["fp32"], everything=True) == [("cuda", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
+    assert gate._sides(["fp32", "fp16", "int8"], everything=True) == [
+        *(("cuda", "fp16"), ("cpu", "int8"), ("cuda", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")),
+    ]
+    only("cpu")
+    assert gate._sides(["fp32", "fp16"], everything=True) == [("cpu", "fp16")]
+
+
+def test_what_runs_fp32_graphs_is_only_noted(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("openvino", "cpu")
+    spoil(monkeypatch, "openvino", "bf16", 1.1)
+    bundle = run(source, tmp_path / "bundle", material=gate.made_up_music())
+    near, far = bundle.parity["precisions"]
+    assert (near["precision"], far["precision"], far["graphs"]) == ("fp32", "bf16", "fp32")
+    assert gate.excess(near) is None
+    assert re.match(r"bf16 on openvino changes mert_\w+ by 21\.", str(gate.excess(far)))
+
+
+def test_a_provider_that_fails_is_left_out(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("cuda", "cpu")
+
+    def fail(bundle: Path, *, provider: str, precision: str = "fp32") -> Any:
+        if provider == "cuda":
+            raise ProviderError("no memory")
+        return real(bundle, provider=provider, precision=precision)
+
+    real = gate.Encoder
+    monkeypatch.setattr(gate, "Encoder", fail)
+    steps: list[str] = []
+    bundle = run(source, tmp_path / "bundle", material=gate.made_up_music(), notify=steps.append)
+    assert bundle.parity["precisions"] == []
+    assert steps[-1] == "fp32 on cuda could not be compared with fp32 (no memory)"
+    with pytest.raises(ExportError, match=r"fp16 on cuda could not be compared with fp32 \(no memory\)\. Nothing was"):
+        run(source, tmp_path / "bundle", precisions=["fp16"], force=True)
+
+
+@pytest.mark.parametrize("metric", ["mert_mse", "mert_fad"])
+@pytest.mark.parametrize("value", [0.03, np.inf, np.nan])
+def test_each_metric_counts(metric: str, value: float) -> None:
+    row = {"provider": "p", "precision": "int8", "mert_mse": 0.02, "mert_fad": 0.01, "bound": 0.02}
+    row |= {"worst_pair": "a and b", "material": "noise"}
+    assert gate.excess(row) is None
+    assert f"changes {metric} by" in str(gate.excess(row | {metric: value}))
+
+
+def invoke(*arguments: object) -> tuple[int, str]:
+    """Exit code and message of `mertric export`, as `main` gives them."""
+    result = CliRunner().invoke(cli, ["export", *map(str, arguments)])
+    if isinstance(result.exception, MertricError):
+        return 2, str(result.exception)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_the_command(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    only: Callable[..., None],
+    write_wav: Callable[..., Path],
+    sound: Callable[..., Any],
+) -> None:
+    only("openvino", "cpu")
+    spoil(monkeypatch, "openvino", "bf16", 1.1)
+    for index in (1, 2):
+        write_wav(f"r/fileid_{index}.wav", sound(9000, index))
+        write_wav(f"e/fileid_{index}.wav", sound(9000, index + 2))
+    files = ["--csv", tmp_path / "t.csv", "--json", tmp_path / "t.json"]
+    options = ["--precision", "int8", "--precision", "fp16", "--verify", tmp_path / "r", tmp_path / "e"]
+    code, output = invoke(source, "-o", tmp_path / "bundle", *options, *files)
+    assert code == 0, output
+    assert "comparing precisions with fp32" in output
+    assert "bf16 on openvino changes mert_" in output
+    assert "Do not use it where that matters." in output
+    bundle = read_bundle(tmp_path / "bundle")
+    assert bundle.precisions == ("fp32", "fp16", "int8")
+    rows = bundle.parity["precisions"]
+    assert json.loads((tmp_path / "t.json").read_text()) == rows
+    with (tmp_path / "t.csv").open() as file:
+        assert [row["precision"] for row in csv.DictReader(file)] == ["fp16", "int8", "fp32", "bf16"]
+    assert {row["material"] for row in rows} == {f"{tmp_path / 'r'} against {tmp_path / 'e'}"}
+    assert all(f"{row['mert_mse']:.4g}" in output for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("spoiling", "message"),
+    [
+        (lambda r, e: (r / "a.wav").unlink(), "no audio files"),
+        (lambda r, e: (e / "a.wav").rename(e / "b.wav"), "has no partner in"),
+        (lambda r, e: (e / "a.wav").write_bytes(b"nothing"), "a.wav"),
+    ],
+)
+def test_audio_to_verify_with_is_checked_first(
+    source: Path,
+    tmp_path: Path,
+    write_wav: Callable[..., Path],
+    sound: Callable[..., Any],
+    spoiling: Callable[[Path, Path], object],
+    message: str,
+) -> None:
+    for name in "re":
+        write_wav(f"{name}/a.wav", sound(9000))
+    spoiling(tmp_path / "r", tmp_path / "e")
+    (source / "model.safetensors").unlink()  # would be missed next
+    code, output = invoke(source, "-o", tmp_path / "bundle", "--verify", tmp_path / "r", tmp_path / "e")
+    assert code == 2
+    assert message in output
+
+
+def test_options_that_do_not_go_together(source: Path, tmp_path: Path) -> None:
+    place = (source, "-o", tmp_path / "bundle")
+    code, output = invoke(*place, "--precision", "bf16")
+    assert code == 2
+    assert "'bf16' is not one of 'fp32', 'fp16', 'int8'" in output
+    code, output = invoke(*place, "--csv", tmp_path / "t.csv", "--precision", "fp32")
+    assert code == 2
+    assert "--csv and --json are for what --precision and --verify compare" in output
+    code, output = invoke(*place, "--tracer", "optimum", "--precision", "fp16")
+    assert code == 2
+    assert "a traced model is no bundle" in output
+
+
+def test_the_doctor_lists_precisions(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MERTRIC_CACHE", str(tmp_path / "cache"))
+    run(source, tmp_path / "cache" / "models" / "someone" / "model", precisions=["int8"])
+    (row,) = (row for row in diagnose() if row["kind"] == "bundle")
+    assert "2 layers of 16, fp32, int8, license unknown" in str(row["detail"])

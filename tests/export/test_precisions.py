@@ -1,0 +1,134 @@
+"""Bundles in several precisions, through the public `Encoder`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mertric.bundle import read_bundle
+from mertric.encoder import Encoder
+from mertric.errors import BundleError, InputError
+from mertric_export import gate
+from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.material import Material
+from mertric_export.precisions import PRECISIONS, all_precisions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+BOUNDS = {"fp16": 2e-2, "int8": 1e-2}
+"""Largest error over rms of any hidden state; measured: 7e-3 and 4e-3."""
+LOWER = ["fp16", "int8"]
+
+
+@pytest.fixture(scope="module")
+def bundles(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A bundle of each family in all precisions."""
+    rng = np.random.default_rng(0)
+    clips = {name: 0.1 * rng.standard_normal(20000) for name in "ab"}
+    material = Material(description="noise", clips=clips, pairs=(("a", "b"),))
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "made_up_music", lambda: material)
+        for family, model in models.items():
+            output = tmp_path_factory.mktemp(family) / "bundle"
+            provenance = Provenance(model=f"tiny-{family}", trained=False)
+            export_checkpoint(model.checkpoint, output, provenance=provenance, precisions=LOWER)
+            made[family] = output
+    return made
+
+
+@pytest.fixture(params=["95m", "330m"])
+def several(request: pytest.FixtureRequest, bundles: dict[str, Path]) -> Path:
+    """Each family's bundle in turn."""
+    return bundles[request.param]
+
+
+def errors(got: Any, expected: Any) -> Any:
+    rms = np.sqrt(np.square(expected).mean(axis=(1, 2)))
+    return np.abs(got - expected).max(axis=(1, 2)) / rms
+
+
+def test_what_is_written(several: Path) -> None:
+    bundle = read_bundle(several)
+    assert bundle.precisions == ("fp32", "fp16", "int8")
+    for name, precision in PRECISIONS.items():
+        bundle.check_files(name)
+        encoders = {path.stem.split(".")[1] for path in bundle.graphs(name).glob("encoder.*.onnx")}
+        assert encoders == set(precision.variants)
+    sizes = {name: (several / name / "weights.bin").stat().st_size for name in PRECISIONS}
+    assert sizes["fp16"] < 0.6 * sizes["fp32"]
+    rows = bundle.parity["precisions"]
+    assert [(row["provider"], row["precision"], row["graphs"]) for row in rows] == [
+        ("cpu", "fp16", "fp16"),
+        ("cpu", "int8", "int8"),
+    ]
+    for row in rows:
+        assert row.keys() == {
+            *("provider", "precision", "graphs", "pairs", "material", "max_error_over_rms", "relative_error"),
+            *("mert_mse", "mert_fad", "worst_pair", "bound"),
+        }
+        assert (row["pairs"], row["material"], row["worst_pair"]) == (1, "noise", "a and b")
+        assert 0 < row["relative_error"] < row["max_error_over_rms"] < BOUNDS[row["precision"]]
+        assert 0 < row["mert_mse"] < 2e-3
+        assert 0 < row["mert_fad"] < 2e-3
+
+
+@pytest.mark.parametrize("precision", LOWER)
+@pytest.mark.parametrize("attention", ["fused", "portable"])
+def test_hidden_states_are_close_to_fp32(
+    several: Path, sound: Callable[..., Any], precision: str, attention: str
+) -> None:
+    if attention not in PRECISIONS[precision].variants:
+        pytest.skip("there is no such graph")
+    expected = Encoder(several, provider="cpu").embed_samples(sound(), layers="all").hidden
+    encoder = Encoder(several, provider="cpu", precision=precision, attention=attention)
+    assert (encoder.provider, encoder.precision) == ("cpu", precision)
+    worst = errors(encoder.embed_samples(sound(), layers="all").hidden, expected)
+    assert (worst < BOUNDS[precision]).all()
+    assert (worst > 1e-5).all(), "it is another precision"
+
+
+@pytest.mark.parametrize("precision", LOWER)
+@pytest.mark.parametrize("attention", ["fused", "portable"])
+def test_a_ragged_batch_is_each_alone(several: Path, sound: Callable[..., Any], precision: str, attention: str) -> None:
+    if attention not in PRECISIONS[precision].variants:
+        pytest.skip("there is no such graph")
+    encoder = Encoder(several, provider="cpu", precision=precision, attention=attention)
+    clips = [sound(9000, 1), 5 * sound(2000, 2), sound(12000, 3), sound(400, 4)]
+    batch = encoder.embed_batch(clips, sample_rate=24000, layers="all", protocol="float")
+    for clip, got in zip(clips, batch, strict=True):
+        alone = encoder.embed_samples(clip, layers="all").hidden
+        assert (errors(got.hidden, alone) < BOUNDS[precision] / 2).all()
+
+
+def test_int8_does_not_depend_on_chunks(several: Path, sound: Callable[..., Any]) -> None:
+    whole, parted = (
+        Encoder(several, provider="cpu", precision="int8", chunk=chunk).embed_samples(sound(), layers=[0]).hidden
+        for chunk in (128, 7)
+    )
+    assert errors(parted, whole) < 1e-3
+
+
+def test_a_precision_that_is_not_there(bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"has graphs in fp32, not in int8\. Export it again .* --precision int8"):
+        Encoder(bundle, provider="cpu", precision="int8")
+
+
+def test_fp32_graphs_are_the_same_with_others_beside_them(several: Path, models: dict[str, Any]) -> None:
+    family = read_bundle(several).model.removeprefix("tiny-")
+    alone = read_bundle(models[family].bundle)
+    beside = read_bundle(several)
+    assert {name: beside.files[name] for name in alone.files if name.startswith("fp32/")} == {
+        name: entry for name, entry in alone.files.items() if name.startswith("fp32/")
+    }
+
+
+def test_precisions_by_name() -> None:
+    assert all_precisions([]) == ("fp32",)
+    assert all_precisions(["int8", "fp16", "fp32", "int8"]) == ("fp32", "fp16", "int8")
+    with pytest.raises(InputError, match=r"precision bf16 is not known; expected some of fp32, fp16, int8\."):
+        all_precisions(["bf16"])
