@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from checkpoints import SMALL
 from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, InputError
-from mertric_export import gate
+from mertric_export import export, gate
+from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.material import Material
 from mertric_export.precisions import PRECISIONS, all_precisions
+from mertric_export.reference import hidden_states
+from mertric_export.synthetic import write_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,6 +117,38 @@ def test_int8_does_not_depend_on_chunks(several: Path, sound: Callable[..., Any]
         for chunk in (128, 7)
     )
     assert errors(parted, whole) < 1e-3
+
+
+@pytest.mark.parametrize("stable", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"feat_extract_norm": "layer", "conv_bias": True},
+        {"feat_proj_layer_norm": False, "num_conv_pos_embeddings": 9},
+        {"conv_dim": (4, 6), "conv_kernel": (7, 3), "conv_stride": (40, 2), "intermediate_size": 25},
+        {"conv_dim": (5,), "conv_kernel": (400,), "conv_stride": (320,)},
+    ],
+)
+def test_every_family(tmp_path: Path, sound: Callable[..., Any], stable: bool, changes: dict[str, Any]) -> None:
+    config = dataclasses.replace(SMALL, do_stable_layer_norm=stable, **changes)
+    checkpoint = read_checkpoint(write_checkpoint(tmp_path, config, seed=2))
+    expected = np.stack(hidden_states(checkpoint, sound(5000)))
+    for precision in LOWER:
+        export_graphs(checkpoint, tmp_path / "bundle", ["fp32", precision])
+        for variant in set(PRECISIONS[precision].variants) - {"ragged"}:
+            encoder = Encoder(tmp_path / "bundle", provider="cpu", precision=precision, attention=variant)
+            got = encoder.embed_samples(sound(5000), layers="all").hidden
+            assert (errors(got, expected) < BOUNDS[precision]).all()
+
+
+def export_graphs(checkpoint: Checkpoint, directory: Path, precisions: list[str]) -> None:
+    """Write a bundle without comparing anything."""
+    shutil.rmtree(directory, ignore_errors=True)
+    for precision in precisions:
+        (directory / precision).parent.mkdir(exist_ok=True)
+        export._write_graphs(checkpoint, directory / precision, precision)
+    export._write_fold(checkpoint, directory / "fold.npz")
+    export._write_manifest(directory, export._manifest(checkpoint, Provenance(model="m"), directory, precisions))
 
 
 def test_a_precision_that_is_not_there(bundle: Path) -> None:
