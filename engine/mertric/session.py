@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _EXTERNAL_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _CPU = PROVIDERS["cpu"].ort_name
 _PLUGIN = "mertric_openvino"
+_SLOWER_FUSIONS = ["SkipLayerNormFusion"]
+"""Optimisations of ONNX Runtime that make its CPU provider slower."""
 _PROBE = (
     b'\x08\n:D\n\x11\n\x01x\n\x01x\x12\x01y"\x06MatMul\x12\x05probeZ\x13\n\x01x\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02'
     b"\x08\x02\n\x02\x08\x02b\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02B\x04\n\x00\x10\x14"
@@ -101,6 +103,11 @@ class Session:
         self._outputs = list(outputs)
         self._bound: BoundSession | None = None
         captured = bool(sizes) and device.provider.fixed is not None and device.provider.fixed.captured
+        if not graph.is_file():
+            raise ProviderError(
+                f"there is no {graph.name} in {device.graphs}, which {device.provider.name} was to run; there are "
+                f"{', '.join(sorted(path.name for path in graph.parent.glob('*.onnx')))}. Choose another attention."
+            )
         model = keep_outputs(graph.read_bytes(), self._outputs)
         options = provider_options(
             device.provider,
@@ -223,9 +230,10 @@ def _open(model: bytes, weights: Path | None, device: Device, options: dict[str,
         return ort.InferenceSession(model, settings)
     if name not in ort.get_available_providers():
         raise ProviderError(f"ONNX Runtime here has {', '.join(ort.get_available_providers())} and no {name}")
-    if device.provider.name != "cpu":
-        _preload(ort, device.provider)
-    providers = [(name, options)] if name == _CPU else [(name, options), (_CPU, {})]
+    if name == _CPU:
+        return ort.InferenceSession(model, settings, providers=[(name, options)], disabled_optimizers=_SLOWER_FUSIONS)
+    _preload(ort, device.provider)
+    providers = [(name, options), (_CPU, {})]
     return ort.InferenceSession(model, settings, providers=providers, enable_fallback=0)
 
 

@@ -101,3 +101,8 @@ def test_a_bound_session_gives_what_an_unbound_one_gives(bundle: Path, monkeypat
             np.testing.assert_allclose(one, other, atol=2e-6)
     with pytest.raises(ProviderError, match=r"failed on state_0 \[2, 8, 64\]"):
         bound.run(features(8, 2) | {"lengths": inputs[0]["lengths"]})
+
+
+def test_a_graph_that_a_precision_lacks(bundle: Path) -> None:
+    with pytest.raises(ProviderError, match=r"no encoder.flash.onnx in fp32, which cpu was to run; there are encoder"):
+        session(bundle / "fp32" / "encoder.flash.onnx", ["state_1"])
