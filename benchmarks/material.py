@@ -10,7 +10,9 @@ import numpy as np
 
 from mertric.demo import SAMPLE_RATE, compose
 from mertric.errors import DependencyError
+from mertric.providers import PROVIDERS
 from mertric.resample import resample
+from mertric.session import probe
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.synthetic import PRESETS, TINY, write_checkpoint
@@ -64,8 +66,9 @@ def prepare(
     else:
         provenance = Provenance(model=checkpoint.name)
     bundle = cache / size / "bundle"
-    notify(f"exporting {checkpoint} to {bundle}")
-    export_checkpoint(checkpoint, bundle, provenance=provenance, force=True)
+    precisions = ("fp16", "int8") if probe(PROVIDERS["cuda"]) is None else ("int8",)
+    notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)} too")
+    export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
     content = read_checkpoint(checkpoint)
     model = Model(content.config, checkpoint, bundle)
     if not trace:
