@@ -229,6 +229,7 @@ def main() -> None:
     """Measure, print Markdown and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file to write the result to")
+    parser.add_argument("--title", default="Embedding", help="heading of the tables")
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["95M", "330M"])
     parser.add_argument("--seconds", nargs="+", type=float, default=[1, 5, 30, 120, 360], help="lengths of a clip")
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 8], help="clips at a time")
@@ -254,7 +255,7 @@ def main() -> None:
     columns = [{"key": key, "title": key, "format": ""} for key in ("size", "side", "why")]
     columns[1:1] = [{"key": key, "title": key, "format": "g"} for key in ("seconds", "batch")]
     tables.append({"title": "Not run", "columns": columns, "rows": not_run})
-    result = {"title": "Embedding", "environment": where, "tables": tables}
+    result = {"title": options.title, "environment": where, "tables": tables}
     print(markdown(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n")
