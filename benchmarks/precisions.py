@@ -1,0 +1,69 @@
+"""How far is each provider and precision from fp32 on the CPU: in hidden states, and in both metrics of pairs?
+
+What `mertric export --verify` measures, for everything that works here, on made-up music and, where folders of
+references and estimates are given, on these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from environment import environment
+from material import SIZES
+from tables import markdown
+
+from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.material import made_up_music, read_material
+from mertric_export.synthetic import write_checkpoint
+
+COLUMNS = [
+    {"key": "provider", "title": "provider", "format": ""},
+    {"key": "precision", "title": "precision", "format": ""},
+    {"key": "max_error_over_rms", "title": "largest error / rms", "format": ".1e"},
+    {"key": "relative_error", "title": "relative error", "format": ".1e"},
+    {"key": "mert_mse", "title": "largest change of `mert_mse`", "format": ".2%"},
+    {"key": "mert_fad", "title": "of `mert_fad`", "format": ".2%"},
+    {"key": "bound", "title": "bound", "format": ".1%"},
+]
+
+
+def main() -> None:
+    """Measure, print Markdown and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="file to write the result to")
+    parser.add_argument("--size", choices=list(SIZES), default="95M")
+    parser.add_argument("--checkpoint", type=Path, help="a checkpoint's directory; by default a seeded one is made")
+    parser.add_argument("--pairs", nargs=2, type=Path, metavar=("REFERENCES", "ESTIMATES"), help="real audio")
+    parser.add_argument("--name", default="real audio", help="what to call that")
+    options = parser.parse_args()
+    materials = {"made-up music": made_up_music()}
+    if options.pairs:
+        materials[options.name] = read_material(*options.pairs)
+    tables: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = options.checkpoint or write_checkpoint(Path(folder) / "checkpoint", SIZES[options.size])
+        for name, material in materials.items():
+            bundle = export_checkpoint(
+                checkpoint,
+                Path(folder) / "bundle",
+                provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
+                precisions=("fp16", "int8"),
+                material=material,
+                force=True,
+                notify=print,
+            )
+            rows = [{c["key"]: row[c["key"]] for c in COLUMNS} for row in bundle.parity["precisions"]]
+            title = f"MERT {options.size}, {len(material.pairs)} pairs of {name}"
+            tables.append({"title": title, "columns": COLUMNS, "rows": rows})
+    result = {"title": "Precisions", "environment": environment(), "tables": tables}
+    print(markdown(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
