@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.demo import SAMPLE_RATE, compose
-from mertric.errors import DependencyError
+from mertric.errors import DependencyError, ExportError
 from mertric.providers import PROVIDERS
 from mertric.resample import resample
 from mertric.session import probe
@@ -68,7 +68,11 @@ def prepare(
     bundle = cache / size / "bundle"
     precisions = ("fp16", "int8") if probe(PROVIDERS["cuda"]) is None else ("int8",)
     notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)} too")
-    export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
+    try:
+        export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
+    except ExportError as error:
+        notify(f"in fp32 only: {error}")
+        export_checkpoint(checkpoint, bundle, provenance=provenance, force=True)
     content = read_checkpoint(checkpoint)
     model = Model(content.config, checkpoint, bundle)
     if not trace:

@@ -101,9 +101,10 @@ class Bundle:
             There are none in it.
         """
         if precision not in self.precisions:
+            wanted = " ".join(f"--precision {name}" for name in (*self.precisions, precision) if name != "fp32")
             raise BundleError(
                 f"{self.path} has graphs in {', '.join(self.precisions)}, not in {precision}. Export it again from its "
-                f"checkpoint: mertric export SOURCE -o {self.path} --force --precision {precision}"
+                f"checkpoint: mertric export SOURCE -o {self.path} --force {wanted}"
             )
         return self.path / precision
 

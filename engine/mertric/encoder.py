@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -46,8 +47,8 @@ class Encoder:
         Frames per run of the front end and of the positional convolution. Any number gives the same result; it
         bounds memory.
     attention : str
-        Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``; None for the provider's own. All give
-        the same result, but TensorRT and OpenVINO do not run ``fused`` ones.
+        Which encoder graphs to run, ``fused``, ``ragged``, ``portable`` or ``pointwise``; None for the provider's own.
+        All give the same result, but TensorRT and OpenVINO do not run the first two.
 
     Raises
     ------
@@ -69,8 +70,8 @@ class Encoder:
     ) -> None:
         if chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
-        if attention not in (None, "fused", "portable", "pointwise"):
-            raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
+        if attention not in (None, "fused", "ragged", "portable", "pointwise"):
+            raise InputError(f"attention is {attention!r}; expected 'fused', 'ragged', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
         self._device = choose_device(provider, precision, threads=threads)
         self.provider, self.precision = self._device.provider.name, precision
@@ -137,8 +138,6 @@ class Encoder:
 
         Takes and raises what `embed` does. Each clip gets what it would get alone.
         """
-        if not audios:
-            return []
         chosen, rules = self.check_layers(layers), get_protocol(protocol)
         return self.embed_samples_batch([self.read(audio, sample_rate, rules) for audio in audios], layers=chosen)
 
@@ -206,7 +205,11 @@ class Encoder:
             Hidden states that will be asked for.
         """
         chosen = self.check_layers(layers)
+        if batch < 1:
+            raise InputError(f"batch is {batch}; expected at least 1 clip.")
         for length in seconds:
+            if not 0 <= length < math.inf:
+                raise InputError(f"a clip of {length} s was asked for; expected 0 or more, and not infinite.")
             samples = np.zeros(max(round(length * self.bundle.sample_rate), self.bundle.receptive_field), np.float32)
             self._network.fix(batch, self.bundle.frames(samples.size), chosen)
             self._network.states([self._network.entry(samples)] * batch, chosen)
@@ -256,14 +259,26 @@ class Encoder:
     ) -> list[Embeddings]:
         """Compute hidden states of several clips of prepared samples, each as `embed_samples` takes it, in one run."""
         chosen = self.check_layers(layers)
+        if not clips:
+            return []
         for clip in clips:
             self.require_frame(clip.size, "the clip")
         entries = [self._network.entry(clip) for clip in clips]
         return [self._embeddings(states, chosen) for states in self._network.states(entries, chosen)]
 
-    def memory(self, clips: int, samples: int) -> int:
-        """Return about how many bytes the activations of a batch take, the longest clip having so many samples."""
-        return self._network.memory(clips, self.bundle.frames(samples))
+    def memory(self, clips: int, samples: int, layers: int = 1) -> int:
+        """Return about how many bytes a batch takes beside the weights.
+
+        Parameters
+        ----------
+        clips
+            Clips in it.
+        samples
+            Of the longest.
+        layers
+            Hidden states asked for.
+        """
+        return self._network.memory(clips, self.bundle.frames(samples), layers)
 
     def require_frame(self, samples: int, name: str) -> None:
         """Raise AudioError where so many samples at the model's rate are less than a frame."""

@@ -51,9 +51,9 @@ class Provider:
         ``fused`` or ``portable``: which encoder graphs it runs best when shapes vary.
     needs : str
         What to install.
-    multiple : int
-        What frames are padded to a multiple of, where that is exact: fewer shapes to get used to, and shapes that
-        kernels like.
+    multiples : mapping of str to int
+        What frames are padded to a multiple of in a precision, where that is exact: fewer shapes to get used to, and
+        shapes that kernels like. 1 where it is not named.
     batches : mapping of str to int
         Clips at once that a precision is fastest with; 1 where it is not named.
     fixed : FixedShapes or None
@@ -68,7 +68,7 @@ class Provider:
     precisions: Mapping[str, str]
     attention: str
     needs: str
-    multiple: int = 1
+    multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
     fixed: FixedShapes | None = None
     emulated: tuple[str, ...] = ()
@@ -101,9 +101,8 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "fp16": "fp16"},
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
-            multiple=64,
             batches={"fp32": 16, "fp16": 16},
-            fixed=FixedShapes(attention="ragged", precisions=("fp32", "fp16"), captured=True),
+            fixed=FixedShapes(attention="fused", precisions=("fp32", "fp16"), captured=True),
         ),
         Provider(
             name="openvino",
@@ -111,7 +110,7 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "bf16": "fp32"},
             attention="portable",
             needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
-            multiple=32,
+            multiples={"fp32": 8, "bf16": 32},
             batches={"bf16": 8},
             fixed=FixedShapes(attention="pointwise", precisions=("bf16",)),
         ),

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     Samples = NDArray[np.float32]
 
 MEMORY_BYTES = 1 << 30
-"""Unless said otherwise, what the activations of a batch and the samples read ahead may take together."""
+"""Unless said otherwise, what the activations of a batch may take, and the samples read ahead half as much again."""
 _READING = 2
-"""Clips that are being read at a time."""
+"""Clips read ahead at least."""
 _LEAST_SHARE = 0.9
 """Length of a batch's shortest clip, over its longest: what is padded is computed for nothing."""
 
@@ -68,7 +68,8 @@ class Scheduler:
     windows
         Attend within windows only; None is exact.
     memory : int
-        Bytes for the activations of a batch and the samples read ahead. A clip that needs more runs alone.
+        Bytes for the activations of a batch; samples read ahead take up to half as much beside it. A clip that needs
+        more runs alone.
 
     Raises
     ------
@@ -108,7 +109,7 @@ class Scheduler:
         turn = 0
         with ThreadPoolExecutor(1, thread_name_prefix="mertric-read") as pool:
             while True:
-                while len(reading) < _READING and (following := next(remaining, None)) is not None:
+                while len(reading) < max(_READING, self._most) and (following := next(remaining, None)) is not None:
                     reading.append((following[0], pool.submit(following[1])))
                 if reading and self._room_for_more(waiting):
                     number, future = reading.popleft()
@@ -137,7 +138,7 @@ class Scheduler:
         for clip in list(waiting):
             sizes = [other.samples.size for other in (*batch, clip)]
             alike = min(sizes) >= _LEAST_SHARE * max(sizes)
-            if not batch or (alike and self._encoder.memory(len(sizes), max(sizes)) <= self._memory):
+            if not batch or (alike and self._encoder.memory(len(sizes), max(sizes), len(self._layers)) <= self._memory):
                 batch.append(clip)
                 waiting.remove(clip)
             if len(batch) == self._most:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mertric.bound import BoundSession
+from mertric.bundle import MANIFEST
 from mertric.cache import cache_directory
 from mertric.errors import DependencyError, ProviderError
 from mertric.providers import PROVIDERS, Provider, get_provider, provider_options
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _EXTERNAL_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _CPU = PROVIDERS["cpu"].ort_name
 _PLUGIN = "mertric_openvino"
+_REGISTERING = threading.Lock()
 _SLOWER_FUSIONS = ["SkipLayerNormFusion"]
 """Optimisations of ONNX Runtime that make its CPU provider slower."""
 _PROBE = (
@@ -65,7 +68,8 @@ class Device:
 
     def padded(self, frames: int) -> int:
         """Return the number of frames, this or somewhat more, that is best computed instead."""
-        return -(-frames // self.provider.multiple) * self.provider.multiple
+        multiple = self.provider.multiples.get(self.precision, 1)
+        return -(-frames // multiple) * multiple
 
 
 class Session:
@@ -143,7 +147,7 @@ class Session:
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise ProviderError(
-                f"ONNX Runtime failed on {shapes} ({str(error).strip().splitlines()[0]}). If memory ran out, use "
+                f"ONNX Runtime failed on {shapes} ({_first_line(error)}). If memory ran out, use "
                 "shorter clips, smaller batches or windows."
             ) from error
         return results
@@ -190,7 +194,7 @@ def probe(provider: Provider) -> str | None:
     except DependencyError:
         raise
     except Exception as error:
-        return str(error).strip().splitlines()[0].rstrip(".")
+        return _first_line(error).rstrip(".")
     return None if np.array_equal(result, np.eye(2)) else f"it computes {result.tolist()} for the unit matrix's square"
 
 
@@ -243,8 +247,9 @@ def _openvino_device(ort: Any, name: str) -> Any:
         import onnxruntime_ep_openvino
     except ImportError as error:
         raise ProviderError("onnxruntime-ep-openvino is not installed") from error
-    if not any(device.ep_name == name for device in ort.get_ep_devices()):
-        ort.register_execution_provider_library(_PLUGIN, onnxruntime_ep_openvino.get_library_path())
+    with _REGISTERING:
+        if not any(device.ep_name == name for device in ort.get_ep_devices()):
+            ort.register_execution_provider_library(_PLUGIN, onnxruntime_ep_openvino.get_library_path())
     for device in ort.get_ep_devices():
         if device.ep_name == name and device.device.type == ort.OrtHardwareDeviceType.CPU:
             return device
@@ -262,11 +267,20 @@ def _preload(ort: Any, provider: Provider) -> None:
             raise ProviderError("TensorRT's libraries are not installed") from error
 
 
-def _engines(bundle: Path) -> Path:
-    """Return where TensorRT keeps a bundle's engines, which differ by the versions of both runtimes."""
+def _engines(graphs: Path) -> Path:
+    """Return where TensorRT keeps the engines of a directory of graphs.
+
+    They differ by the versions of both runtimes, and by the bundle's manifest, which names its weights.
+    """
     versions = "-".join(installed_runtimes().values())
-    digest = hashlib.sha256(str(bundle.resolve()).encode()).hexdigest()[:16]
+    manifest = graphs.parent / MANIFEST
+    content = manifest.read_bytes() if manifest.is_file() else b""
+    digest = hashlib.sha256(str(graphs.resolve()).encode() + content).hexdigest()[:16]
     return cache_directory() / "tensorrt" / versions / digest
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), repr(error))
 
 
 def _onnxruntime() -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mertric.bundle import encoder_graph
-from mertric.errors import InputError, ProviderError
-from mertric.providers import BATCH, FRAMES
+from mertric.errors import ProviderError
+from mertric.providers import BATCH, FRAMES, PROVIDERS
 from mertric.session import Session
 
 if TYPE_CHECKING:
@@ -42,7 +43,13 @@ class Transformer:
     bundle, device
         What runs where.
     attention
-        ``fused``, ``portable`` or ``pointwise``, see `mertric_export.transformer`.
+        ``fused``, ``ragged``, ``portable`` or ``pointwise``, see `mertric_export.transformer`.
+
+    Notes
+    -----
+    ``fused`` graphs take clips of one length. Where a batch has several, its clips run one after the other if the
+    provider gains nothing from batches, and otherwise in the ``ragged`` graph, whose attention forms a frames x frames
+    matrix.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, attention: str) -> None:
@@ -50,6 +57,7 @@ class Transformer:
         self._device = device
         self._attention = attention
         self._sessions: dict[_Key, Session] = {}
+        self._unbounded: Transformer | None = None
         self._lock = threading.Lock()
 
     def states(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -67,6 +75,9 @@ class Transformer:
         list of float32 [layers, frames, dim]
             For each clip what it would give alone.
         """
+        unequal = len({len(entry) for entry in entries}) > 1
+        if unequal and self._attention == "fused" and not self._device.provider.batches:
+            return [self.states([entry], layers)[0] for entry in entries]
         deeper = _deeper(layers)
         outputs = dict(zip(deeper, self._run(entries, deeper), strict=True)) if deeper else {}
         return [
@@ -83,37 +94,50 @@ class Transformer:
         if (key := self._fixed(clips, frames, _deeper(layers))) is None or not key.layers:
             return
         try:
-            self._session(key)
+            inputs = self._inputs(key, [np.zeros((key.frames, self._bundle.dim), np.float32)] * clips)
+            self._session(key).run(inputs)
         except ProviderError as error:
+            with self._lock:
+                self._sessions.pop(key, None)
             warnings.warn(f"no session for {clips} clips of {key.frames} frames: {error}", stacklevel=3)
 
-    def memory(self, clips: int, frames: int) -> int:
+    def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames.
 
         At the widest there are a layer's input and output, queries, keys, values and what is attended to, and the
-        feed-forward's inner dimension, four times as wide, before and after its GELU.
+        feed-forward's inner dimension, four times as wide, before and after its GELU; beside them stand the hidden
+        states asked for. The frames x frames matrix is not among them: no graph that the providers choose for clips of
+        one length forms it, but TensorRT's.
         """
-        return clips * self._device.padded(frames) * self._bundle.dim * (6 + 2 * 4) * np.dtype(np.float32).itemsize
+        wide = (6 + 2 * 4 + layers) * self._bundle.dim * np.dtype(np.float32).itemsize
+        return clips * self._device.padded(frames) * wide
 
     def _run(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips padded to one length: for each layer float32 [batch, frames, dim]."""
-        lengths = np.array([len(entry) for entry in entries], np.int32)
-        clips, longest = len(entries), int(lengths.max())
+        lengths = [len(entry) for entry in entries]
+        clips, longest = len(entries), max(lengths)
         if self._device.provider.name == "tensorrt" and (longest > FRAMES[2] or clips > BATCH):
-            raise InputError(
-                f"{clips} clips of up to {longest} frames were given; TensorRT's engines take {BATCH} of {FRAMES[2]}. "
-                "Use windows, smaller batches, or provider='cuda'."
-            )
+            return self._beyond_profiles()._run(entries, layers)
+        ragged = min(lengths) < longest
         key = self._fixed(clips, longest, layers)
-        if key is None or key not in self._sessions:
-            ragged = self._attention == "fused" and lengths.min() < longest
-            key = _Key("ragged" if ragged else self._attention, layers)
-        inputs: dict[str, NDArray[Any]] = {}
-        if key.variant != "fused":
-            inputs["lengths"] = lengths
-            longest = self._device.padded(longest)
-        inputs["state_0"] = _batch(entries, longest)
-        return self._session(key).run(inputs)
+        if key is None or key not in self._sessions or (ragged and key.variant == "fused"):
+            key = _Key("ragged" if ragged and self._attention == "fused" else self._attention, layers)
+        return self._session(key).run(self._inputs(key, entries))
+
+    def _inputs(self, key: _Key, entries: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+        """Pad a batch as its session takes it."""
+        lengths = np.array([len(entry) for entry in entries], np.int32)
+        if key.variant == "fused":
+            return {"state_0": _batch(entries, lengths.max())}
+        return {"state_0": _batch(entries, self._device.padded(lengths.max())), "lengths": lengths}
+
+    def _beyond_profiles(self) -> Transformer:
+        """Return what runs batches that TensorRT's engines are not built for: the same on CUDA."""
+        with self._lock:
+            if self._unbounded is None:
+                device = replace(self._device, provider=PROVIDERS["cuda"])
+                self._unbounded = Transformer(self._bundle, device=device, attention=device.provider.attention)
+            return self._unbounded
 
     def _fixed(self, clips: int, frames: int, layers: tuple[int, ...]) -> _Key | None:
         """Name the session with fixed shapes that a batch could run in, if the provider has any use for one."""

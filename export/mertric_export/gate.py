@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mertric.encoder import Encoder
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from mertric_export.material import Material
 
 BOUNDS = {"fp32": 0.005, "fp16": 0.005, "bf16": 0.02, "int8": 0.02}
-"""Largest change of a metric by a precision, as a part of the metric."""
+"""Largest change of a metric by a precision, as `Comparison` measures it."""
 
 
 def compare_precisions(
@@ -31,7 +32,8 @@ def compare_precisions(
     Parameters
     ----------
     bundle
-        Has graphs in `precisions`. Each is compared on the first provider that works of its `Precision.providers`.
+        Has graphs in `precisions`. Each is compared on the providers that work of its `Precision.providers`, on one
+        that emulates it only where no other does.
     material
         Given, every other provider and precision that works here is compared too. None is made-up music.
     notify
@@ -46,28 +48,28 @@ def compare_precisions(
     Raises
     ------
     ExportError
-        Graphs in one of `precisions` change a metric by more than the bound. Of what runs fp32 graphs it is only noted.
+        Graphs in one of `precisions` change a metric by more than the bound, or fail. Of all else it is only noted.
     """
-    sides = _sides(precisions, everything=material is not None)
-    if not sides:
+    gating, noted = _sides(precisions, everything=material is not None)
+    if not (gating or noted):
         return []
     notify("comparing precisions with fp32")
     material = material or made_up_music()
     reference = Encoder(bundle, provider="cpu")
     rows = []
-    for provider, precision in sides:
+    for provider, precision in (*gating, *noted):
         graphs = PROVIDERS[provider].precisions[precision]
         try:
             found = compare(reference, Encoder(bundle, provider=provider, precision=precision), material)
         except MertricError as error:
             problem = f"{precision} on {provider} could not be compared with fp32 ({error})"
-            if graphs != "fp32":
+            if (provider, precision) in gating:
                 raise ExportError(f"{problem}. Nothing was written. Export without --precision {precision}.") from error
             notify(problem)
             continue
         row = {"provider": provider, "precision": precision, "graphs": graphs, **asdict(found)}
         rows.append(row | {"bound": BOUNDS[precision]})
-        if graphs != "fp32" and (beyond := excess(rows[-1])):
+        if (provider, precision) in gating and (beyond := excess(rows[-1])):
             raise ExportError(
                 f"{beyond}. Nothing was written. Export without --precision {precision}, or see with "
                 "--verify what it does to your own audio."
@@ -82,24 +84,28 @@ def excess(row: Mapping[str, Any]) -> str | None:
         return None
     metric = max(beyond, key=lambda name: float(row[name]))
     return (
-        f"{row['precision']} on {row['provider']} changes {metric} by {row[metric]:.2%} of its value in fp32, expected "
+        f"{row['precision']} on {row['provider']} changes {metric} by {row[metric]:.2%}, expected "
         f"at most {row['bound']:.1%}: {row['worst_pair']}, of {row['material']}"
     )
 
 
-def _sides(precisions: Sequence[str], *, everything: bool) -> list[tuple[str, str]]:
-    """Choose what to compare: provider and precision."""
-    works = {name: probe(provider) is None for name, provider in PROVIDERS.items()}
-    sides = [
-        (next(name for name in PRECISIONS[precision].providers if works[name]), precision)
-        for precision in precisions
-        if precision != "fp32"
+Side = tuple[str, str]
+"""A provider and a precision."""
+
+
+def _sides(precisions: Sequence[str], *, everything: bool) -> tuple[list[Side], list[Side]]:
+    """Choose what to compare: what decides whether a precision is written, and what is only noted."""
+    works = cache(lambda name: probe(PROVIDERS[name]) is None)
+    gating: list[Side] = []
+    for precision in precisions:
+        if precision != "fp32":
+            able = [name for name in PRECISIONS[precision].providers if works(name)]
+            fast = [name for name in able if precision in PROVIDERS[name].fast_precisions]
+            gating += [(name, precision) for name in fast or able]
+    every = [
+        (name, precision)
+        for name, provider in (PROVIDERS.items() if everything else ())
+        for precision in provider.fast_precisions
+        if provider.precisions[precision] in precisions and works(name)
     ]
-    if everything:
-        sides += [
-            (name, precision)
-            for name, provider in PROVIDERS.items()
-            for precision in provider.fast_precisions
-            if works[name] and provider.precisions[precision] in precisions
-        ]
-    return [side for side in dict.fromkeys(sides) if side != ("cpu", "fp32")]
+    return gating, [side for side in every if side not in gating and side != ("cpu", "fp32")]

@@ -78,7 +78,7 @@ def read_material(references: Path, estimates: Path) -> Material:
     for reference, estimate in pairs:
         if lengths[str(reference)] != lengths[str(estimate)]:
             raise AudioError(
-                f"{reference} has {lengths[str(reference)]:.4f} s and {estimate} {lengths[str(estimate)]:.4f} s; "
+                f"{reference} has {lengths[str(reference)]:.6f} s and {estimate} {lengths[str(estimate)]:.6f} s; "
                 "expected pairs of one length. Trim the longer, or leave the pair out."
             )
     return Material(

@@ -26,7 +26,7 @@ class Precision:
     variants : tuple of str
         The encoder graphs that its providers run.
     providers : tuple of str
-        Where it is compared with fp32: on the first that works.
+        Where it is compared with fp32.
     """
 
     builder: type[GraphBuilder]

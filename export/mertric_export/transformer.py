@@ -44,8 +44,8 @@ def build_encoder(
     Parameters
     ----------
     variant
-        ``fused`` and ``ragged`` have attention as one ``com.microsoft`` operator, whose CUDA kernel, and without
-        ``lengths`` CPU kernel, never forms the frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
+        ``fused`` and ``ragged`` have attention as one ``com.microsoft`` operator, whose CPU and CUDA kernels without
+        ``lengths`` never form the frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
         operators only; in the latter the product that ends each residual branch is a convolution of one tap, to which
         OpenVINO adds the residual in the same pass, where all shapes are fixed.
     builder

@@ -44,8 +44,7 @@ def verify(checkpoint: Checkpoint, bundle: Path, precision: str = "fp32") -> dic
     expected = [np.stack(hidden_states(checkpoint, clip)) for clip in (samples, samples[: samples.size // 2])]
     figures: dict[str, float] = {}
     for variant in PRECISIONS[precision].variants:
-        attention = "fused" if variant == "ragged" else variant
-        encoder = Encoder(bundle, provider="cpu", precision=precision, attention=attention)
+        encoder = Encoder(bundle, provider="cpu", precision=precision, attention=variant)
         clips = [samples] if variant == "fused" else [samples, samples[: samples.size // 2]]
         batch = encoder.embed_batch(clips, sample_rate=checkpoint.config.sample_rate, layers="all", protocol="float")
         for got, exact in zip(batch, expected, strict=False):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mertric.encoder import Encoder
-from mertric.errors import AudioError, ProviderError
+from mertric.errors import AudioError, InputError, ProviderError
 from mertric.providers import PROVIDERS, FixedShapes
 from mertric.session import Session
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 RATE = 24000
 
 
-@pytest.mark.parametrize("attention", ["fused", "portable", "pointwise"])
+@pytest.mark.parametrize("attention", ["fused", "ragged", "portable", "pointwise"])
 def test_clips_of_any_lengths_give_what_they_give_alone(model: Any, sound: Sound, attention: str) -> None:
     encoder = Encoder(model.bundle, attention=attention)
     clips = [sound(seconds * RATE) for seconds in (1, 3, 5, 9)]
@@ -73,7 +73,9 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
     fixed = FixedShapes(attention="pointwise", precisions=("fp32",))
     clips = [sound(RATE), sound(RATE - 3000), sound(RATE // 2)]
     expected = [Encoder(model.bundle).embed(clip, sample_rate=RATE, layers=(0, 2, 4)).hidden for clip in clips]
-    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], attention="portable", multiple=32, fixed=fixed))
+    monkeypatch.setitem(
+        PROVIDERS, "cpu", replace(PROVIDERS["cpu"], attention="portable", multiples={"fp32": 32}, fixed=fixed)
+    )
     encoder, ran = Encoder(model.bundle, provider="cpu"), []
     run = Session.run
 
@@ -86,7 +88,7 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
     encoder.warm_up([1.0], layers=(0, 2, 4))
     encoder.warm_up([1.0], layers=(0,))
     encoder.warm_up([1.0], batch=2, layers=(4,))
-    assert [name for name, _ in ran] == ["encoder.pointwise.onnx"] * 2
+    assert [name for name, _ in ran] == ["encoder.pointwise.onnx"] * 4
     ran.clear()
     for clip, want in zip(clips, expected, strict=True):
         got = encoder.embed(clip, sample_rate=RATE, layers=(0, 2, 4)).hidden
@@ -98,19 +100,50 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
     ]
 
 
+@pytest.mark.parametrize("step", ["open", "run"])
 def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, step: str
 ) -> None:
     fixed = FixedShapes(attention="ragged", precisions=("fp32",))
-    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], multiple=32, fixed=fixed))
-    encoder, init = Encoder(bundle, provider="cpu"), Session.__init__
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], multiples={"fp32": 32}, fixed=fixed))
+    encoder, init, run = Encoder(bundle, provider="cpu"), Session.__init__, Session.run
 
     def refuse(self: Session, *arguments: Any, **options: Any) -> None:
-        if options.get("sizes"):
+        if options.get("sizes") and step == "open":
             raise ProviderError("no graph was captured")
         init(self, *arguments, **options)
+        self.fixed = bool(options.get("sizes"))  # type: ignore[attr-defined]
+
+    def fail(self: Session, inputs: Any) -> Any:
+        if getattr(self, "fixed", False):
+            raise ProviderError("no graph was captured")
+        return run(self, inputs)
 
     monkeypatch.setattr(Session, "__init__", refuse)
+    monkeypatch.setattr(Session, "run", fail)
     with pytest.warns(UserWarning, match="no session for 1 clips of 96 frames: no graph was captured"):
         encoder.warm_up([1.0])
     assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)
+
+
+@pytest.mark.parametrize(("batches", "graphs"), [({}, ["fused"] * 3), ({"fp32": 4}, ["ragged"])])
+def test_unequal_clips_run_alone_where_batches_gain_nothing(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, batches: dict[str, int], graphs: list[str]
+) -> None:
+    """The graph for unequal clips forms a matrix of frames x frames on the CPU."""
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], batches=batches))
+    encoder, ran, run = Encoder(bundle, provider="cpu"), [], Session.run
+
+    def spy(self: Session, inputs: Any) -> Any:
+        ran.append(self.name)
+        return run(self, inputs)
+
+    monkeypatch.setattr(Session, "run", spy)
+    encoder.embed_batch([sound(RATE), sound(RATE // 2), sound(RATE)], sample_rate=RATE)
+    assert [name for name in ran if name.startswith("encoder")] == [f"encoder.{graph}.onnx" for graph in graphs]
+
+
+@pytest.mark.parametrize("options", [{"batch": 0}, {"seconds": [float("nan")]}, {"seconds": [-1.0]}])
+def test_what_cannot_be_warmed_up(encoder: Encoder, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        encoder.warm_up(**options)

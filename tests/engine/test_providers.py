@@ -83,14 +83,21 @@ def test_profiles_name_every_input_of_every_portable_graph(bundle: Path, monkeyp
                 assert all(dim.dim_value in (0, size) for dim, size in zip(dims, shape, strict=True))
 
 
-def test_tensorrt_refuses_what_its_engines_cannot_take(bundle: Path) -> None:
+def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the CPU stands in for CUDA. Hidden states are those of an encoder that runs on it alone."""
     from mertric.bundle import read_bundle
-    from mertric.errors import InputError
 
+    monkeypatch.setitem(PROVIDERS, "cuda", PROVIDERS["cpu"])
     device = session.Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
     transformer = Transformer(read_bundle(bundle), device=device, attention="portable")
-    with pytest.raises(InputError, match=r"1 clips of up to 2250 frames.*take 8 of 2249\. Use windows"):
-        transformer.states([np.zeros((2250, 64), np.float32)], (1,))
+    plain = Transformer(read_bundle(bundle), device=choose_device("cpu", "fp32"), attention="fused")
+    rng = np.random.default_rng(0)
+    for clips, frames in ((1, 2250), (9, 3)):
+        entries = list(rng.standard_normal((clips, frames, 64)).astype(np.float32))
+        for got, expected in zip(transformer.states(entries, (0, 1)), plain.states(entries, (0, 1)), strict=True):
+            np.testing.assert_allclose(got, expected, atol=1e-5)
+    with pytest.raises(ProviderError, match="TensorrtExecutionProvider"):
+        transformer.states([rng.standard_normal((9, 64)).astype(np.float32)], (1,))
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from mertric.encoder import Encoder
 
     Sound = Callable[..., NDArray[np.float32]]
 
@@ -29,7 +29,7 @@ class Stub:
         self.batch, self.most = batch, most
         self.runs: list[list[int]] = []
 
-    def memory(self, clips: int, samples: int) -> int:
+    def memory(self, clips: int, samples: int, layers: int) -> int:
         return 100 * clips * samples
 
     def embed_samples(self, samples: NDArray[np.float32], **_: Any) -> Any:
@@ -127,6 +127,26 @@ def test_reading_goes_on_during_a_run_and_stays_within_bounds() -> None:
     assert read == list(range(50))
 
 
+def test_a_whole_batch_is_read_while_another_runs() -> None:
+    """The second batch is in memory before the first has run."""
+    read: list[int] = []
+    ready = threading.Event()
+
+    class Slow(Stub):
+        def embed_samples_batch(self, clips: list[NDArray[np.float32]], **options: Any) -> list[Any]:
+            assert ready.wait(20)
+            return super().embed_samples_batch(clips, **options)
+
+    def reader(number: int) -> NDArray[np.float32]:
+        read.append(number)
+        if number == 11:
+            ready.set()
+        return np.ones(10, np.float32)
+
+    reads = [lambda n=number: reader(n) for number in range(16)]
+    assert len(list(Scheduler(Slow(batch=4), layers=(1,)).embed(reads))) == 16  # type: ignore[arg-type]
+
+
 def test_memory_must_be_positive(encoder: Encoder) -> None:
     with pytest.raises(InputError, match="memory for batches is 0 bytes; expected more than 0"):
         Scheduler(encoder, layers=(1,), memory=0)
@@ -143,8 +163,10 @@ def test_batches_give_what_clips_give_alone(encoder: Encoder, sound: Sound, monk
         np.testing.assert_array_equal(one.embeddings.times, alone.times)
 
 
-def test_memory_grows_with_clips_and_length(encoder: Encoder) -> None:
+def test_memory_grows_with_clips_and_length(bundle: Path) -> None:
+    encoder = Encoder(bundle, provider="cpu")
     one, two, longer = encoder.memory(1, 24000), encoder.memory(2, 24000), encoder.memory(1, 48000)
     assert two == 2 * one
     assert longer > 1.9 * one
-    assert one == 74 * 64 * 14 * 4
+    assert one == 74 * 64 * (14 + 1) * 4
+    assert encoder.memory(1, 24000, 5) == 74 * 64 * (14 + 5) * 4

@@ -135,6 +135,8 @@ def _report(bundle: Bundle, csv_path: Path | None, json_path: Path | None) -> No
 
     rows = bundle.parity["precisions"]
     if not rows:
+        if csv_path or json_path:
+            click.echo("Nothing here computes otherwise than in fp32 on the CPU: there is no comparison to write.")
         return
     write_rows(rows, csv_path=csv_path, json_path=json_path)
     show_table(

@@ -8,9 +8,8 @@ from functools import cache
 from threading import local
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
-
 from mertric.errors import InputError
+from mertric.metrics.blas import limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -43,15 +42,14 @@ def map_threads(
     workers
         Number of threads, BLAS's included; None for one a core.
     """
-
     todo = list(items)
     if workers is not None and workers < 1:
         raise InputError(f"workers is {workers}; expected at least 1, or None for one a core.")
     threads = min(workers or cores(), len(todo))
-    if len(todo) <= 1:
+    if not todo or (len(todo) == 1 and workers is None):
         return [function(item) for item in todo]
     left = 1 if workers else max(1, cores() // threads)
-    with _blas().limit(limits=left, user_api="blas"):
+    with limited(left):
         if threads == 1:
             return [_busily(function, item) for item in todo]
         with ThreadPoolExecutor(threads, thread_name_prefix="mertric") as pool:
@@ -72,7 +70,7 @@ def side_by_side(
     """
     if not (worth and _alone()):
         return first(), second()
-    with _blas().limit(limits=max(1, cores() // 2), user_api="blas"):
+    with limited(max(1, cores() // 2)):
         other = _helper().submit(_busily, second)
         try:
             result = _busily(first)
@@ -112,10 +110,3 @@ def _helper() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helper.cache_clear)  # threads do not survive a fork
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    import scipy.linalg  # noqa: F401  (its BLAS must be loaded to be found)
-
-    return ThreadpoolController()
