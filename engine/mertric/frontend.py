@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mertric.bundle import Bundle
+    from mertric.device import Device
     from mertric.fold import FoldedClip
     from mertric.providers import Profile
-    from mertric.session import Device
 
 CHUNK = 128
 """Frames per run of the front end and of the positional convolution, at most."""

@@ -10,7 +10,7 @@ from mertric.transformer import Transformer
 
 if TYPE_CHECKING:
     from mertric.bundle import Bundle
-    from mertric.session import Device
+    from mertric.device import Device
 
 
 class Network:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ import numpy as np
 from mertric.bound import BoundSession
 from mertric.bundle import MANIFEST
 from mertric.cache import cache_directory
+from mertric.device import Device
 from mertric.errors import DependencyError, ProviderError
-from mertric.providers import PROVIDERS, Provider, get_provider, provider_options
+from mertric.providers import PROVIDERS, get_provider, provider_options
 from mertric.subgraph import keep_outputs
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mertric.providers import Profile
+    from mertric.providers import Profile, Provider
 
 _EXTERNAL_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _CPU = PROVIDERS["cpu"].ort_name
@@ -36,40 +36,6 @@ _PROBE = (
     b"\x08\x02\n\x02\x08\x02b\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02B\x04\n\x00\x10\x14"
 )
 """A model that multiplies a 2 x 2 matrix ``x`` by itself."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """Where and how sessions run.
-
-    Attributes
-    ----------
-    provider : Provider
-    precision : str
-        See `Provider.precisions`.
-    threads : int or None
-        Threads for one run; None for one a core.
-    """
-
-    provider: Provider
-    precision: str
-    threads: int | None
-
-    @property
-    def graphs(self) -> str:
-        """Precision of the graphs to run."""
-        return self.provider.precisions[self.precision]
-
-    @property
-    def fixed_attention(self) -> str | None:
-        """Which encoder graphs to run with fixed shapes; None where nothing is gained by that."""
-        fixed = self.provider.fixed
-        return fixed.attention if fixed is not None and self.precision in fixed.precisions else None
-
-    def padded(self, frames: int) -> int:
-        """Return the number of frames, this or somewhat more, that is best computed instead."""
-        multiple = self.provider.multiples.get(self.precision, 1)
-        return -(-frames // multiple) * multiple
 
 
 class Session:

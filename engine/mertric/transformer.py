@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mertric.bundle import Bundle
-    from mertric.session import Device
+    from mertric.device import Device
 
 
 class _Key(NamedTuple):

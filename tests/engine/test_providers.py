@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from mertric import session
 from mertric.cli import cli
+from mertric.device import Device
 from mertric.errors import ProviderError
 from mertric.providers import PROVIDERS, get_provider, provider_options
 from mertric.session import choose_device, probe
@@ -88,7 +89,7 @@ def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: 
     from mertric.bundle import read_bundle
 
     monkeypatch.setitem(PROVIDERS, "cuda", PROVIDERS["cpu"])
-    device = session.Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
+    device = Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
     transformer = Transformer(read_bundle(bundle), device=device, attention="portable")
     plain = Transformer(read_bundle(bundle), device=choose_device("cpu", "fp32"), attention="fused")
     rng = np.random.default_rng(0)

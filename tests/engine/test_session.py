@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from mertric.bundle import FRONTEND, encoder_graph
+from mertric.device import Device
 from mertric.encoder import Encoder
 from mertric.errors import DependencyError, ProviderError
 from mertric.providers import PROVIDERS, FixedShapes
-from mertric.session import Device, Session, choose_device
+from mertric.session import Session, choose_device
 
 if TYPE_CHECKING:
     from pathlib import Path
