@@ -32,7 +32,7 @@ def measure_latency(
     batch
         Clips at once.
     runs
-        Timed runs of each length, after one that is not.
+        Timed runs of each length, after the encoder was warmed up for it.
 
     Returns
     -------
@@ -45,6 +45,7 @@ def measure_latency(
     for length in seconds:
         count = round(length * encoder.bundle.sample_rate)
         clips = [0.1 * rng.standard_normal(count).astype(np.float32) for _ in range(batch)]
+        encoder.warm_up([length], batch=batch)
         encoder.embed_batch(clips, sample_rate=encoder.bundle.sample_rate)
         times = np.empty(runs)
         for run in range(runs):

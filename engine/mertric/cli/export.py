@@ -10,8 +10,6 @@ import click
 from mertric.cli.options import PATH, table_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mertric.bundle import Bundle
 
 _COLUMNS = (
@@ -69,7 +67,7 @@ def command(
     if (csv_path or json_path) and not ({*precisions} - {"fp32"} or verify):
         raise InputError("--csv and --json are for what --precision and --verify compare. Give one of these too.")
     if tracer:
-        _trace(source, output, revision, force, _notify)
+        _trace(source, output, revision, force)
         return
     bundle = _export(source, output, revision, force, precisions, verify)
     parity = max(bundle.parity["max_error_over_rms"].values())
@@ -147,7 +145,7 @@ def _report(bundle: Bundle, csv_path: Path | None, json_path: Path | None) -> No
             click.echo(f"{problem}. Do not use it where that matters.")
 
 
-def _trace(source: str, output: Path | None, revision: str | None, force: bool, notify: Callable[[str], None]) -> None:
+def _trace(source: str, output: Path | None, revision: str | None, force: bool) -> None:
     from mertric.errors import InputError
     from mertric_export.export import Provenance
     from mertric_export.tracer import trace_checkpoint, trace_model
@@ -155,12 +153,12 @@ def _trace(source: str, output: Path | None, revision: str | None, force: bool, 
     if output is None:
         raise InputError("say with -o where the traced model goes.")
     if not Path(source).is_dir():
-        traced = trace_model(source, output, revision=revision, force=force, notify=notify)
+        traced = trace_model(source, output, revision=revision, force=force, notify=_notify)
     elif revision is not None:
         raise InputError(f"{source} is a directory; --revision is for hub ids.")
     else:
         provenance = Provenance(model=Path(source).resolve().name)
-        traced = trace_checkpoint(source, output, provenance=provenance, force=force, notify=notify)
+        traced = trace_checkpoint(source, output, provenance=provenance, force=force, notify=_notify)
     click.echo(
         f"{traced.path}: {traced.model}, traced with optimum, license {traced.license}; hidden states within "
         f"{max(traced.parity.values()):.1e} of their root mean square. It is for comparison: not a bundle."

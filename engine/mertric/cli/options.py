@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from mertric.scheduler import MEMORY_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from mertric.scoring import Row
     from mertric.windows import Windows
 
-_MEMORY_MIB = 1024
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 PATH: click.Path = click.Path(path_type=Path)
@@ -72,7 +73,7 @@ def memory_option(function: _F) -> _F:
         "--batch-memory",
         "memory",
         type=click.IntRange(min=1),
-        default=_MEMORY_MIB,
+        default=MEMORY_BYTES >> 20,
         show_default=True,
         metavar="MIB",
         callback=lambda _, __, value: value << 20,
@@ -120,7 +121,7 @@ def score_with_progress(
     trim: bool = False,
     windows: Windows | None = None,
     journal: Path | None = None,
-    memory: int = _MEMORY_MIB << 20,
+    memory: int = MEMORY_BYTES,
 ) -> list[Row]:
     """Score pairs under a progress bar, see `mertric.scoring.score_pairs`."""
     from mertric.scoring import score_pairs, split_metrics
