@@ -22,6 +22,7 @@ FORMAT = 2
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 FRONTEND = "frontend.onnx"
+PORTABLE_FRONTEND = "frontend.portable.onnx"
 POSITIONS = "positions.onnx"
 FOLD = "fold.npz"
 _AGAIN = "Export the bundle again (mertric export)."
@@ -107,6 +108,19 @@ class Bundle:
                 f"checkpoint: mertric export SOURCE -o {self.path} --force {wanted}"
             )
         return self.path / precision
+
+    def frontend(self, precision: str, attention: str) -> Path:
+        """Return the front end's graph in a precision.
+
+        Where there are two, encoder graphs of ONNX operators alone go with the portable one.
+
+        Raises
+        ------
+        BundleError
+            There are no graphs in that precision.
+        """
+        portable = attention in ("portable", "pointwise") and f"{precision}/{PORTABLE_FRONTEND}" in self.files
+        return self.graphs(precision) / (PORTABLE_FRONTEND if portable else FRONTEND)
 
     def check_files(self, precision: str) -> None:
         """Compare every file that a precision needs with its recorded size and SHA-256.

@@ -35,7 +35,7 @@ class Device:
     def fixed_attention(self) -> str | None:
         """Which encoder graphs to run with fixed shapes; None where nothing is gained by that."""
         fixed = self.provider.fixed
-        return fixed.attention if fixed is not None and self.precision in fixed.precisions else None
+        return fixed.attention.get(self.precision) if fixed is not None else None
 
     def padded(self, frames: int) -> int:
         """Return the number of frames, this or somewhat more, that is best computed instead."""

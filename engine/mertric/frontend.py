@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.bundle import FRONTEND, POSITIONS
+from mertric.bundle import POSITIONS
 from mertric.fold import fold
 from mertric.session import Session
 
@@ -35,23 +35,28 @@ class FrontEnd:
         What runs where.
     chunk
         Frames per run. Any number gives the same result; it bounds memory.
+    attention
+        Which encoder graphs the front end is for, see `Bundle.frontend`.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, chunk: int) -> None:
+    def __init__(self, bundle: Bundle, *, device: Device, chunk: int, attention: str) -> None:
         self._bundle = bundle
         self._chunk = chunk
+        self._device = device
         self._padded = device.padded
+        self._graph = bundle.frontend(device.graphs, attention)
+        self._fixed: dict[int, Session] = {}
         graphs = bundle.graphs(device.graphs)
         self._first = bundle.first_convolution()
         taps, channels = self._first.weight.shape[1] + 1, self._first.weight.shape[0]
         counts = (device.padded(1), device.padded(chunk), device.padded(chunk))
         weights = (1, taps, channels)
-        windows = _profile((1, bundle.rows_per_frame * (count + 1), taps) for count in counts)
+        windows = _profile((1, self._rows(count), taps) for count in counts)
         features = _profile((1, count + bundle.position_taps - 1, bundle.dim) for count in counts)
         with ThreadPoolExecutor(2) as pool:
             frontend = pool.submit(
                 Session,
-                graphs / FRONTEND,
+                self._graph,
                 ["features"],
                 device=device,
                 profiles={"windows": windows, "weights": (weights, weights, weights)},
@@ -79,11 +84,37 @@ class FrontEnd:
             entry[start : start + count] = self._positions.run({"features": window[None]})[0][0, :count]
         return entry
 
+    def fix(self, frames: int) -> None:
+        """Open sessions for the chunks of clips of so many frames, where the provider gains from fixed shapes.
+
+        Raises
+        ------
+        ProviderError
+            The provider cannot. Chunks then run as they would without them.
+        """
+        if self._device.fixed_attention is None:
+            return
+        for count in {self._padded(count) for _, count in _chunks(frames, self._chunk)} - self._fixed.keys():
+            rows, (channels, taps) = self._rows(count), self._first.weight.shape
+            session = Session(self._graph, ["features"], device=self._device, sizes={"batch": 1, "rows": rows})
+            session.run(
+                {
+                    "windows": np.zeros((1, rows, taps + 1), np.float32),
+                    "weights": np.zeros((1, taps + 1, channels), np.float32),
+                }
+            )
+            self._fixed[count] = session
+
+    def _rows(self, count: int) -> int:
+        """Windows that `count` frames take, and one more frame's, which the graph cuts off again."""
+        return self._bundle.rows_per_frame * (count + 1)
+
     def _features(self, clip: FoldedClip, start: int, count: int) -> NDArray[np.float32]:
         """Run the front end for `count` frames from `start`: float32 [count, dim]."""
-        rows = self._bundle.rows_per_frame
-        windows = clip.windows(start * rows, (self._padded(count) + 1) * rows)
-        (features,) = self._frontend.run({"windows": windows[None], "weights": clip.weights[None]})
+        padded = self._padded(count)
+        windows = clip.windows(start * self._bundle.rows_per_frame, self._rows(padded))
+        session = self._fixed.get(padded, self._frontend)
+        (features,) = session.run({"windows": windows[None], "weights": clip.weights[None]})
         return np.asarray(features[0, :count])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from mertric.errors import ProviderError
 from mertric.frontend import FrontEnd
 from mertric.transformer import Transformer
 
@@ -33,8 +35,6 @@ class Network:
         `FrontEnd.entry`.
     states
         `Transformer.states`.
-    fix
-        `Transformer.fix`.
     memory
         `Transformer.memory`.
 
@@ -48,9 +48,22 @@ class Network:
         with ThreadPoolExecutor(1) as pool:
             check = pool.submit(bundle.check_files, device.graphs)
             try:
-                frontend = FrontEnd(bundle, device=device, chunk=chunk)
+                frontend = FrontEnd(bundle, device=device, chunk=chunk, attention=attention)
             finally:
                 check.result()  # a damaged file is a better reason than what ONNX Runtime makes of it
         transformer = Transformer(bundle, device=device, attention=attention)
         self.entry = frontend.entry
-        self.states, self.fix, self.memory = transformer.states, transformer.fix, transformer.memory
+        self.states, self.memory = transformer.states, transformer.memory
+        self._fix_frontend, self._fix_transformer = frontend.fix, transformer.fix
+
+    def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
+        """Open sessions for batches of just so many clips and frames, where the provider gains from them.
+
+        They have their own copy of the weights in memory. Where the provider cannot, a warning says so, and all runs
+        as it would without them.
+        """
+        try:
+            self._fix_transformer(clips, frames, layers)
+            self._fix_frontend(frames)
+        except ProviderError as error:
+            warnings.warn(f"no session for {clips} clips of {frames} frames: {error}", stacklevel=3)

@@ -22,16 +22,13 @@ class FixedShapes:
 
     Attributes
     ----------
-    attention : str
-        The encoder graphs to fix.
-    precisions : tuple of str
-        Where it is worth a session of its own.
+    attention : mapping of str to str
+        The encoder graphs to fix, by precision, where that is worth a session of its own.
     captured : bool
         Runs are recorded once, as a CUDA graph, and then replayed, on arrays that keep their places in memory.
     """
 
-    attention: str
-    precisions: tuple[str, ...]
+    attention: Mapping[str, str]
     captured: bool = False
 
 
@@ -102,17 +99,17 @@ PROVIDERS: Mapping[str, Provider] = {
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
             batches={"fp32": 16, "fp16": 16},
-            fixed=FixedShapes(attention="fused", precisions=("fp32", "fp16"), captured=True),
+            fixed=FixedShapes(attention={"fp32": "fused", "fp16": "fused"}, captured=True),
         ),
         Provider(
             name="openvino",
             ort_name="OpenVINOExecutionProvider",
-            precisions={"fp32": "fp32", "bf16": "fp32"},
+            precisions={"fp32": "fp32", "bf16": "fp32", "int8": "int8"},
             attention="portable",
             needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
-            multiples={"fp32": 8, "bf16": 32},
-            batches={"bf16": 8},
-            fixed=FixedShapes(attention="pointwise", precisions=("bf16",)),
+            multiples={"fp32": 8, "bf16": 32, "int8": 32},
+            batches={"bf16": 8, "int8": 8},
+            fixed=FixedShapes(attention={"bf16": "pointwise", "int8": "portable"}),
         ),
         Provider(
             name="cpu",

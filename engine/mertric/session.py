@@ -76,7 +76,7 @@ class Session:
         if not graph.is_file():
             raise ProviderError(
                 f"there is no {graph.name} in {device.graphs}, which {device.provider.name} was to run; there are "
-                f"{', '.join(sorted(path.name for path in graph.parent.glob('*.onnx')))}. Choose another attention."
+                f"{', '.join(sorted(path.name for path in graph.parent.glob('*.onnx')))}. Export the bundle again, or choose another attention."
             )
         model = keep_outputs(graph.read_bytes(), self._outputs)
         options = provider_options(

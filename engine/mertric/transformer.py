@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -88,18 +87,20 @@ class Transformer:
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
         """Open a session for batches of just so many clips and frames, where the provider gains from it.
 
-        It has its own copy of the weights in memory. Where the provider cannot, a warning says so, and batches run
-        as they would without it.
+        Raises
+        ------
+        ProviderError
+            The provider cannot. Batches then run as they would without it.
         """
         if (key := self._fixed(clips, frames, _deeper(layers))) is None or not key.layers:
             return
         try:
             inputs = self._inputs(key, [np.zeros((key.frames, self._bundle.dim), np.float32)] * clips)
             self._session(key).run(inputs)
-        except ProviderError as error:
+        except ProviderError:
             with self._lock:
                 self._sessions.pop(key, None)
-            warnings.warn(f"no session for {clips} clips of {key.frames} frames: {error}", stacklevel=3)
+            raise
 
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames.

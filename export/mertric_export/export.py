@@ -17,6 +17,7 @@ from mertric.bundle import (
     FORMAT,
     FRONTEND,
     MANIFEST,
+    PORTABLE_FRONTEND,
     POSITIONS,
     WEIGHTS,
     Bundle,
@@ -124,14 +125,17 @@ def export_checkpoint(
 
 def _write_graphs(checkpoint: Checkpoint, directory: Path, precision: str) -> None:
     config, tensors = checkpoint.config, checkpoint.tensors
-    builder = PRECISIONS[precision].builder
+    kind = PRECISIONS[precision]
     directory.mkdir()
     with WeightFile(directory / WEIGHTS) as weights:
         models = {
-            FRONTEND: build_frontend(config, tensors, weights, builder=builder),
-            POSITIONS: build_positions(config, tensors, weights, builder=builder),
+            FRONTEND: build_frontend(config, tensors, weights, builder=kind.builder),
+            POSITIONS: build_positions(config, tensors, weights, builder=kind.builder),
         }
-        for variant in PRECISIONS[precision].variants:
+        if kind.portable is not None:
+            models[PORTABLE_FRONTEND] = build_frontend(config, tensors, weights, builder=kind.portable)
+        for variant in kind.variants:
+            builder = kind.encoder_builder(variant)
             models[encoder_graph(variant)] = build_encoder(config, tensors, weights, variant=variant, builder=builder)
     for name, model in models.items():
         path = directory / name

@@ -98,8 +98,7 @@ def _convolve(
     pair = graph.matrix(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1))
     product = graph.product(f"{name}.product", pairs, pair)
     if config.conv_kernel[layer] == 3:
-        # Cut off the first row and the second half of the columns, and put a row of zeros at the end.
-        following = graph.node(f"{name}.next", "Pad", pairs, graph.integers(0, -1, 0, 0, 1, -channels))
+        following = graph.following(f"{name}.next", pairs, channels)
         third = graph.product(f"{name}.third", following, graph.matrix(f"{CONV}.{layer}.third", taps[2]))
         product = graph.node(f"{name}.sum", "Add", product, third)
     if config.conv_bias:

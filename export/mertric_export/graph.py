@@ -109,9 +109,24 @@ class GraphBuilder:
         self._initializers[name] = self._weights.add(name, array)
         return name
 
-    def matrix(self, name: str, array: NDArray[np.float32]) -> str:
-        """Refer to the second factor of a `product`, [in, out]."""
+    def matrix(self, name: str, array: NDArray[np.float32], *, whole: NDArray[np.float32] | None = None) -> str:  # noqa: ARG002
+        """Refer to the second factor of a `product`, [in, out].
+
+        Matrices that will be `joined` one above the other are rows of a `whole`, [more, out].
+        """
         return self.weight(name, array)
+
+    def scaled(self, name: str, matrix: str, factor: str) -> str:
+        """Refer to a matrix times a number, by a node on constants."""
+        return self.node(name, "Mul", matrix, factor)
+
+    def joined(self, name: str, matrices: Sequence[str], axis: int) -> str:
+        """Refer to matrices one above the other, or, for `axis` 1, side by side, by a node on constants."""
+        return self.node(name, "Concat", *matrices, axis=axis)
+
+    def following(self, name: str, pairs: str, channels: int) -> str:
+        """Add the first halves of the next rows of `pairs` [batch, rows, 2 * channels]; zeros follow the last row."""
+        return self.node(name, "Pad", pairs, self.integers(0, -1, 0, 0, 1, -channels))
 
     def product(self, name: str, value: str, matrix: str, bias: str | None = None) -> str:
         """Add `value` @ `matrix` + `bias`."""

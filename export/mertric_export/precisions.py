@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from mertric.errors import InputError
 from mertric_export.graph import GraphBuilder
 from mertric_export.half import HalfBuilder
-from mertric_export.quantised import QuantisedBuilder
-from mertric_export.transformer import VARIANTS, Variant
+from mertric_export.quantised import PortableQuantisedBuilder, QuantisedBuilder
+from mertric_export.transformer import PLAIN, VARIANTS, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,6 +23,8 @@ class Precision:
     ----------
     builder : type of GraphBuilder
         What makes the difference.
+    portable : type of GraphBuilder or None
+        What builds the graphs of ONNX operators alone, the front end's again among them, where that is another.
     variants : tuple of str
         The encoder graphs that its providers run.
     providers : tuple of str
@@ -30,8 +32,13 @@ class Precision:
     """
 
     builder: type[GraphBuilder]
+    portable: type[GraphBuilder] | None = None
     variants: tuple[Variant, ...]
     providers: tuple[str, ...]
+
+    def encoder_builder(self, variant: Variant) -> type[GraphBuilder]:
+        """Return what builds a variant of the encoder."""
+        return self.portable if self.portable is not None and variant in PLAIN else self.builder
 
 
 PRECISIONS = {
@@ -41,7 +48,12 @@ PRECISIONS = {
         variants=("fused", "ragged", "portable"),
         providers=("cuda", "tensorrt", "cpu"),
     ),
-    "int8": Precision(builder=QuantisedBuilder, variants=("fused", "ragged"), providers=("cpu",)),
+    "int8": Precision(
+        builder=QuantisedBuilder,
+        portable=PortableQuantisedBuilder,
+        variants=("fused", "ragged", "portable"),
+        providers=("openvino", "cpu"),
+    ),
 }
 
 

@@ -23,7 +23,8 @@ Variant = Literal["fused", "ragged", "portable", "pointwise"]
 SLICES = 4
 """Parts of the feed-forward's inner dimension."""
 VARIANTS: tuple[Variant, ...] = ("fused", "ragged", "portable", "pointwise")
-_PLAIN = ("portable", "pointwise")
+PLAIN: tuple[Variant, ...] = ("portable", "pointwise")
+"""Variants of ONNX operators alone."""
 
 
 def build_encoder(
@@ -72,7 +73,7 @@ class _Encoder:
         value = graph.input("state_0", dims)
         if self.variant != "fused":
             graph.input("lengths", ("batch",), TensorProto.INT32)
-        if self.variant in _PLAIN:
+        if self.variant in PLAIN:
             self._mask()
         layer = self._stable_layer if config.do_stable_layer_norm else self._layer
         for index in range(config.num_hidden_layers):
@@ -114,7 +115,7 @@ class _Encoder:
 
     def _attention(self, name: str, value: str, residual: str) -> str:
         """Add attention and its residual."""
-        attend = self._plain_attention if self.variant in _PLAIN else self._fused_attention
+        attend = self._plain_attention if self.variant in PLAIN else self._fused_attention
         linear, attended = f"{name}.out_proj", attend(name, value)
         weight = self.graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
         return self._residual(linear, attended, weight, residual)
@@ -150,7 +151,7 @@ class _Encoder:
             weight = graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
             bias = graph.weight(f"{linear}.bias", self.tensors[f"{linear}.bias"])
             if part == "q":
-                weight = graph.node(f"{linear}.scaled_weight", "Mul", weight, scale)
+                weight = graph.scaled(f"{linear}.scaled_weight", weight, scale)
                 bias = graph.node(f"{linear}.scaled_bias", "Mul", bias, scale)
             projected = graph.product(linear, value, weight, bias)
             parted = graph.node(f"{name}.{part}.parted", "Reshape", projected, split)
@@ -175,13 +176,14 @@ class _Encoder:
             rows = slice(part[0], part[-1] + 1)
             weight = graph.matrix(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
             bias = graph.weight(f"{inner}.{index}.bias", tensors[f"{inner}.bias"][rows])
-            after = graph.matrix(f"{outer}.{index}.weight", tensors[f"{outer}.weight"][:, rows].T)
+            whole = tensors[f"{outer}.weight"].T
+            after = graph.matrix(f"{outer}.{index}.weight", whole[rows], whole=whole)
             slices.append((weight, bias, after))
-        if self.variant in _PLAIN:
+        if self.variant in PLAIN:
             weights, biases, afters = zip(*slices, strict=True)
-            joined = graph.node(f"{inner}.weight", "Concat", *weights, axis=1)
+            joined = graph.joined(f"{inner}.weight", weights, axis=1)
             bias = graph.node(f"{inner}.bias", "Concat", *biases, axis=0)
-            after = graph.node(f"{outer}.weight", "Concat", *afters, axis=0)
+            after = graph.joined(f"{outer}.weight", afters, axis=0)
             return self._residual(outer, self._activated(inner, value, joined, bias), after, residual)
         total = ""
         for index, (weight, bias, after) in enumerate(slices):

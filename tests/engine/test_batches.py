@@ -70,7 +70,7 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
     model: Any, monkeypatch: pytest.MonkeyPatch, sound: Sound
 ) -> None:
     """Clips of these lengths then run in the session of their shape, others in one for any; all give the same."""
-    fixed = FixedShapes(attention="pointwise", precisions=("fp32",))
+    fixed = FixedShapes(attention={"fp32": "pointwise"})
     clips = [sound(RATE), sound(RATE - 3000), sound(RATE // 2)]
     expected = [Encoder(model.bundle).embed(clip, sample_rate=RATE, layers=(0, 2, 4)).hidden for clip in clips]
     monkeypatch.setitem(
@@ -104,7 +104,7 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
 def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, step: str
 ) -> None:
-    fixed = FixedShapes(attention="ragged", precisions=("fp32",))
+    fixed = FixedShapes(attention={"fp32": "ragged"})
     monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], multiples={"fp32": 32}, fixed=fixed))
     encoder, init, run = Encoder(bundle, provider="cpu"), Session.__init__, Session.run
 
@@ -121,7 +121,7 @@ def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
 
     monkeypatch.setattr(Session, "__init__", refuse)
     monkeypatch.setattr(Session, "run", fail)
-    with pytest.warns(UserWarning, match="no session for 1 clips of 96 frames: no graph was captured"):
+    with pytest.warns(UserWarning, match="no session for 1 clips of 74 frames: no graph was captured"):
         encoder.warm_up([1.0])
     assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)
 

@@ -88,7 +88,7 @@ def test_onnx_runtime_is_missing(monkeypatch: pytest.MonkeyPatch, bundle: Path) 
 
 def test_a_bound_session_gives_what_an_unbound_one_gives(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With places in memory that stay, several threads taking turns, and results that a later run leaves alone."""
-    fixed = FixedShapes(attention="ragged", precisions=("fp32",), captured=True)
+    fixed = FixedShapes(attention={"fp32": "ragged"}, captured=True)
     device = Device(provider=replace(PROVIDERS["cpu"], fixed=fixed), precision="fp32", threads=1)
     graph, names = bundle / "fp32" / encoder_graph("ragged"), ["state_4", "state_2"]
     bound = Session(graph, names, device=device, sizes={"batch": 2, "frames": 9})

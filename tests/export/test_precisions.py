@@ -13,6 +13,8 @@ from checkpoints import SMALL
 from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, InputError
+from mertric.providers import PROVIDERS
+from mertric.session import probe
 from mertric_export import export, gate
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.export import Provenance, export_checkpoint
@@ -39,6 +41,7 @@ def bundles(models: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     made = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gate, "made_up_music", lambda: material)
+        patch.setattr(gate, "probe", lambda provider: None if provider.name == "cpu" else "it is not here")
         for family, model in models.items():
             output = tmp_path_factory.mktemp(family) / "bundle"
             provenance = Provenance(model=f"tiny-{family}", trained=False)
@@ -111,12 +114,27 @@ def test_a_ragged_batch_is_each_alone(several: Path, sound: Callable[..., Any], 
         assert (errors(got.hidden, alone) < BOUNDS[precision] / 2).all()
 
 
-def test_int8_does_not_depend_on_chunks(several: Path, sound: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("attention", ["fused", "portable"])
+def test_int8_does_not_depend_on_chunks(several: Path, sound: Callable[..., Any], attention: str) -> None:
     whole, parted = (
-        Encoder(several, provider="cpu", precision="int8", chunk=chunk).embed_samples(sound(), layers=[0]).hidden
+        Encoder(several, provider="cpu", precision="int8", chunk=chunk, attention=attention)
+        .embed_samples(sound(), layers=[0])
+        .hidden
         for chunk in (128, 7)
     )
     assert errors(parted, whole) < 1e-3
+
+
+def test_portable_int8_graphs_run_on_openvino(several: Path, sound: Callable[..., Any]) -> None:
+    if probe(PROVIDERS["openvino"]) is not None:
+        pytest.skip("OpenVINO is not here")
+    expected = Encoder(several, provider="cpu").embed_samples(sound(), layers="all").hidden
+    encoder = Encoder(several, provider="openvino", precision="int8")
+    free = encoder.embed_samples(sound(), layers="all").hidden
+    assert (errors(free, expected) < BOUNDS["int8"]).all()
+    encoder.warm_up([sound().size / 24000], layers="all")
+    fixed = encoder.embed_samples(sound(), layers="all").hidden
+    assert (errors(fixed, expected) < BOUNDS["int8"]).all()
 
 
 @pytest.mark.parametrize("stable", [False, True])
