@@ -74,9 +74,10 @@ class Session:
         self._bound: BoundSession | None = None
         captured = bool(sizes) and device.provider.fixed is not None and device.provider.fixed.captured
         if not graph.is_file():
+            there = ", ".join(sorted(path.name for path in graph.parent.glob("*.onnx")))
             raise ProviderError(
                 f"there is no {graph.name} in {device.graphs}, which {device.provider.name} was to run; there are "
-                f"{', '.join(sorted(path.name for path in graph.parent.glob('*.onnx')))}. Export the bundle again, or choose another attention."
+                f"{there}. Export the bundle again, or choose another attention."
             )
         model = keep_outputs(graph.read_bytes(), self._outputs)
         options = provider_options(
