@@ -11,6 +11,7 @@ from mertric.cache import bundle_directory
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError
 from mertric.frontend import CHUNK
+from mertric.session import choose_device
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -30,7 +31,8 @@ def load(
     ----------
     model
         A bundle's directory as `mertric export` writes it, or a hub id such as ``m-a-p/MERT-v1-95M``. The weights
-        of a hub id are fetched and converted at its first use, and the bundle is kept in the user's cache.
+        of a hub id are fetched and converted at its first use, to fp32 and what `precision` needs, and the bundle is
+        kept in the user's cache.
     provider, precision, threads, chunk
         See `Encoder`.
 
@@ -43,11 +45,15 @@ def load(
     DependencyError, ProviderError
         A package, the provider or the precision is not there.
     """
-    return Encoder(find_bundle(model), provider=provider, precision=precision, threads=threads, chunk=chunk)
+    bundle = find_bundle(model, provider=provider, precision=precision)
+    return Encoder(bundle, provider=provider, precision=precision, threads=threads, chunk=chunk)
 
 
-def find_bundle(model: Path | str) -> Path:
-    """Return the bundle's directory of a model, which is converted first if it is a hub id not used before."""
+def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "fp32") -> Path:
+    """Return the bundle's directory of a model, which is converted first if it is a hub id not used before.
+
+    Nothing is fetched for a provider or a precision that is not there.
+    """
     path = Path(model)
     if path.exists():
         return path
@@ -63,5 +69,5 @@ def find_bundle(model: Path | str) -> Path:
                 f"{name} must first be fetched and converted, for which {error.name or error} is missing. "
                 'Run: pip install "mertric[export]"'
             ) from error
-        exporting.export_model(name, directory)
+        exporting.export_model(name, directory, precisions=[choose_device(provider, precision).graphs])
     return directory

@@ -11,7 +11,7 @@ import pytest
 import mertric
 from mertric.cache import bundle_directory, cache_directory
 from mertric.encoder import Encoder
-from mertric.errors import BundleError, DependencyError
+from mertric.errors import BundleError, DependencyError, ProviderError
 from mertric.loading import DEFAULT_MODEL, find_bundle
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def exports(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> list[tuple[str, Path]]:
+def exports(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> list[tuple[str, Path, list[str]]]:
     """Calls of the exporter, which here copies the tiny bundle."""
-    calls: list[tuple[str, Path]] = []
+    calls: list[tuple[str, Path, list[str]]] = []
 
-    def export_model(model: str, output: Path) -> None:
-        calls.append((model, output))
+    def export_model(model: str, output: Path, *, precisions: list[str]) -> None:
+        calls.append((model, output, precisions))
         shutil.copytree(bundle, output)
 
     fake = types.ModuleType("mertric_export.hub_export")
@@ -47,21 +47,38 @@ def test_a_bundles_directory(bundle: Path, kind: Callable[[Path], Any]) -> None:
     assert encoder.bundle.path == bundle
 
 
-def test_a_hub_id_is_converted_once(cache: Path, exports: list[tuple[str, Path]]) -> None:
+def test_a_hub_id_is_converted_once(cache: Path, exports: list[tuple[str, Path, list[str]]]) -> None:
     expected = cache / "bundles" / "someone--a.model_1"
     for _ in range(2):
         assert mertric.load("someone/a.model_1").bundle.path == expected
-    assert exports == [("someone/a.model_1", expected)]
+    assert exports == [("someone/a.model_1", expected, ["fp32"])]
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_default_is_the_papers_model(exports: list[tuple[str, Path]]) -> None:
+def test_what_the_precision_needs_is_converted_too(exports: list[tuple[str, Path, list[str]]]) -> None:
+    with pytest.raises(BundleError, match=r"has graphs in fp32, not in int8\. Export it again"):
+        mertric.load("someone/model", provider="cpu", precision="int8")  # the tiny bundle has none
+    assert exports[0][2] == ["int8"]
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize(("provider", "precision"), [("auto", "fp12"), ("cpu", "bf16"), ("gpu", "fp32")])
+def test_nothing_is_fetched_for_what_is_not_there(
+    exports: list[tuple[str, Path, list[str]]], provider: str, precision: str
+) -> None:
+    with pytest.raises(ProviderError):
+        mertric.load("someone/model", provider=provider, precision=precision)
+    assert exports == []
+
+
+@pytest.mark.usefixtures("cache")
+def test_the_default_is_the_papers_model(exports: list[tuple[str, Path, list[str]]]) -> None:
     mertric.load()
     assert exports[0][0] == DEFAULT_MODEL == "m-a-p/MERT-v1-95M"
 
 
 @pytest.mark.usefixtures("cache")
-def test_an_unfinished_directory_is_converted_again(exports: list[tuple[str, Path]]) -> None:
+def test_an_unfinished_directory_is_converted_again(exports: list[tuple[str, Path, list[str]]]) -> None:
     find_bundle("a/b")
     shutil.rmtree(bundle_directory("a/b"))
     find_bundle("a/b")
