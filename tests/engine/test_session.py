@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mertric.bound import BoundSession
 from mertric.bundle import FRONTEND, encoder_graph
 from mertric.device import Device
 from mertric.encoder import Encoder
@@ -102,6 +105,33 @@ def test_a_bound_session_gives_what_an_unbound_one_gives(bundle: Path, monkeypat
             np.testing.assert_allclose(one, other, atol=2e-6)
     with pytest.raises(ProviderError, match=r"failed on state_0 \[2, 8, 64\]"):
         bound.run(features(8, 2) | {"lengths": inputs[0]["lengths"]})
+
+
+def test_a_bound_session_runs_in_one_thread_whoever_asks(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph is recorded for a thread, and would be for every other one that runs the session."""
+    fixed = FixedShapes(attention={"fp32": "fused"}, captured=True)
+    device = Device(provider=replace(PROVIDERS["cpu"], fixed=fixed), precision="fp32", threads=1)
+    threads = []
+    run = BoundSession._run
+
+    def spy(self: BoundSession, inputs: Any) -> Any:
+        threads.append(threading.get_ident())
+        return run(self, inputs)
+
+    monkeypatch.setattr(BoundSession, "_run", spy)
+    bound = Session(
+        bundle / "fp32" / encoder_graph("fused"), ["state_1"], device=device, sizes={"batch": 1, "frames": 9}
+    )
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(bound.run, [features(9, 1)] * 6))
+    bound.run(features(9, 1))
+    assert len(threads) == 7
+    assert len(set(threads)) == 1
+    (thread,) = (one for one in threading.enumerate() if one.ident == threads[0])
+    del bound
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_graph_that_a_precision_lacks(bundle: Path) -> None:
