@@ -1,41 +1,28 @@
-"""From a file or an array to mono samples at the model's rate."""
+"""Audio in memory, and from audio to mono samples at the model's rate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mertric.errors import AudioError
-from mertric.resample import resample
+from mertric.resample import Resampler
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-    from soundfile import SoundFile
+    from collections.abc import Iterator
 
+    from numpy.typing import ArrayLike, NDArray
+
+    from mertric.audio_file import AudioFile
     from mertric.protocol import Protocol
 
-SUFFIXES = frozenset(
-    (
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-        ".bwf",
-    )
-)
-"""Endings of the files that a folder is searched for."""
+_BLOCK = 1 << 18
+"""Samples that are averaged and resampled at once."""
+HIGHEST_RATE = 1_000_000
+"""Hz: the filters for a rate that a damaged header gives would not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -65,44 +52,10 @@ class Audio:
         """Return the first seconds of it."""
         return Audio(self.samples[:, : round(seconds * self.sample_rate)], self.sample_rate, self.name)
 
-
-def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
-    """Decode an audio file: WAV, FLAC, OGG, Opus, MP3, AIFF and what else libsndfile reads.
-
-    Parameters
-    ----------
-    path
-        The file.
-    max_seconds
-        Read no more than this from its beginning.
-
-    Raises
-    ------
-    AudioError
-        The file is missing, is not audio, is empty, or holds samples that are not finite.
-    """
-    import soundfile
-
-    with _open(Path(path)) as file:
-        frames = -1 if max_seconds is None else round(max_seconds * file.samplerate)
-        try:
-            samples = file.read(frames, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise _undecodable(Path(path), error) from error
-        rate = file.samplerate
-    return _checked(Audio(np.ascontiguousarray(samples.T), rate, str(path)))
-
-
-def duration(path: Path | str) -> float:
-    """Return the duration of an audio file in seconds, from its header.
-
-    Raises
-    ------
-    AudioError
-        The file is missing or is not audio.
-    """
-    with _open(Path(path)) as file:
-        return float(file.frames / file.samplerate)
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield it in parts, float32 [channels, samples]."""
+        for start in range(0, self.samples.shape[1], _BLOCK):
+            yield self.samples[:, start : start + _BLOCK]
 
 
 def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: float | None = None) -> Audio:
@@ -124,7 +77,9 @@ def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: floa
         )
     if max_seconds is not None:
         array = array[:, : round(max_seconds * sample_rate)]
-    return _checked(Audio(array, int(sample_rate), "array"))
+    audio = Audio(array, int(sample_rate), "array")
+    require_sound(audio.name, array.size, sum(map(count_not_finite, audio.blocks())))
+    return audio
 
 
 def as_channels(samples: ArrayLike) -> NDArray[np.float32]:
@@ -148,7 +103,7 @@ def as_channels(samples: ArrayLike) -> NDArray[np.float32]:
     elif not np.issubdtype(array.dtype, np.floating):
         raise AudioError(f"audio has dtype {array.dtype}; expected floating point or signed integers.")
     with np.errstate(over="ignore"):
-        return np.atleast_2d(array).astype(np.float32)
+        return np.atleast_2d(array).astype(np.float32, copy=False)
 
 
 def mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -159,41 +114,37 @@ def mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(reduce(np.add, samples) / np.float32(len(samples)), np.float32)
 
 
-def to_mono(audio: Audio, sample_rate: int, protocol: Protocol) -> NDArray[np.float32]:
-    """Average the channels, resample and round as the protocol says: float32 [samples] at `sample_rate` Hz."""
-    return protocol.prepare(resample(mix(audio.samples), audio.sample_rate, sample_rate))
+def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> NDArray[np.float32]:
+    """Average the channels, resample and round as the protocol says: float32 [samples] at `sample_rate` Hz.
 
+    That goes block by block, so that beside the audio only what is returned takes memory.
 
-def require_finite(samples: NDArray[np.float32], name: str) -> None:
-    """Raise unless all samples are finite."""
-    if not np.isfinite(samples).all():
-        count = int(np.count_nonzero(~np.isfinite(samples)))
+    Raises
+    ------
+    AudioError
+        The sample rate is above `HIGHEST_RATE`, or a file cannot be decoded, is empty or not finite.
+    """
+    if audio.sample_rate > HIGHEST_RATE:
         raise AudioError(
-            f"{name} holds {count} samples that are NaN or infinite; expected finite ones. Render it again."
+            f"{audio.name} has a sample rate of {audio.sample_rate} Hz; expected at most {HIGHEST_RATE}. If its header "
+            "is damaged, render it again."
         )
+    resampler = Resampler(audio.sample_rate, sample_rate)
+    joined = bytearray()  # it grows where it lies
+    for block in audio.blocks():
+        joined += protocol.prepare(resampler.push(mix(block))).data
+    joined += protocol.prepare(resampler.finish()).data
+    return np.frombuffer(joined, np.float32)
 
 
-def _checked(audio: Audio) -> Audio:
-    if not audio.samples.size:
-        raise AudioError(f"{audio.name} holds no samples. Leave it out, or render it again.")
-    require_finite(audio.samples, audio.name)
-    return audio
+def require_sound(name: str, samples: int, bad: int) -> None:
+    """Raise where audio has no samples, or some, `bad` of them, that are not finite."""
+    if not samples:
+        raise AudioError(f"{name} holds no samples. Leave it out, or render it again.")
+    if bad:
+        raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; expected finite ones. Render it again.")
 
 
-def _open(path: Path) -> SoundFile:
-    import soundfile
-
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
-    try:
-        return soundfile.SoundFile(path)
-    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
-        raise _undecodable(path, error) from error
-
-
-def _undecodable(path: Path, error: Exception) -> AudioError:
-    return AudioError(
-        f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({error}). Expected WAV, FLAC, OGG, Opus, "
-        "MP3 or AIFF; re-encode it or leave it out."
-    )
+def count_not_finite(samples: NDArray[np.float32]) -> int:
+    """Count the samples that are NaN or infinite."""
+    return samples.size - int(np.count_nonzero(np.isfinite(samples)))

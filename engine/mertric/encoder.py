@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from mertric.audio import from_array, read_audio, to_mono
+from mertric.audio import from_array, to_mono
+from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
 from mertric.embeddings import Embeddings
 from mertric.errors import AudioError, InputError
@@ -223,16 +224,17 @@ class Encoder:
             See `embed`.
         """
         if isinstance(audio, (str, Path)):
-            return self.prepare(read_audio(audio, max_seconds=protocol.max_seconds), protocol)
+            with AudioFile(audio, max_seconds=protocol.max_seconds) as file:
+                return self.prepare(file, protocol)
         return self.prepare(from_array(audio, sample_rate, max_seconds=protocol.max_seconds), protocol)
 
-    def prepare(self, audio: Audio, protocol: Protocol) -> NDArray[np.float32]:
-        """Bring decoded audio to mono samples at the model's rate: float32 [samples].
+    def prepare(self, audio: Audio | AudioFile, protocol: Protocol) -> NDArray[np.float32]:
+        """Bring audio to mono samples at the model's rate: float32 [samples].
 
         Raises
         ------
         AudioError
-            It is shorter than the receptive field.
+            It is shorter than the receptive field, or a file cannot be decoded, is empty or not finite.
         """
         samples = to_mono(audio, self.bundle.sample_rate, protocol)
         self.require_frame(samples.size, audio.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mertric.audio import SUFFIXES
+from mertric.audio_file import SUFFIXES
 from mertric.errors import PairingError
 
 if TYPE_CHECKING:

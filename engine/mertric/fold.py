@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 1 << 16
-"""Windows per block of the covariance: bounds its memory at any length."""
+"""Samples per block of the variance, and windows of the covariance: bounds memory in float64 at any length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,8 @@ def fold(first: FirstConvolution, samples: NDArray[np.float32]) -> FoldedClip:
     mean = samples.mean(dtype=np.float64)
     normalized = samples - np.float32(mean)
     rest = mean - np.float64(np.float32(mean))
-    variance = np.square(normalized, dtype=np.float64).mean() - rest**2
+    blocks = (normalized[start : start + _BLOCK] for start in range(0, normalized.size, _BLOCK))
+    variance = sum(np.square(block, dtype=np.float64).sum() for block in blocks) / normalized.size - rest**2
     scale = 1 / np.sqrt(variance + first.normalize_epsilon)
     normalized *= np.float32(scale)
     if first.scale is None or first.offset is None:

@@ -7,7 +7,7 @@ from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
-from mertric.audio import duration, read_audio
+from mertric.audio_file import AudioFile
 from mertric.errors import InputError, MertricError
 from mertric.journal import Outcome, journal_key
 from mertric.metrics.embedding_mse import embedding_mse
@@ -130,7 +130,7 @@ class MertScorer:
         if not self._trim:
             return whole
         try:
-            lengths = duration(reference), duration(estimate)
+            lengths = _duration(reference), _duration(estimate)
         except MertricError:
             return whole
         shorter = min(lengths)
@@ -150,8 +150,8 @@ class MertScorer:
 
     def _read(self, excerpt: _Excerpt) -> NDArray[np.float32]:
         limits = [limit for limit in (excerpt.seconds, self._protocol.max_seconds) if limit is not None]
-        audio = read_audio(excerpt.path, max_seconds=min(limits, default=None))
-        return self._encoder.prepare(audio, self._protocol)
+        with AudioFile(excerpt.path, max_seconds=min(limits, default=None)) as file:
+            return self._encoder.prepare(file, self._protocol)
 
     def _compare(
         self, index: int, reference: _Clip, prepared: Sequence[PreparedEmbedding | str], estimate: _Clip
@@ -174,6 +174,11 @@ class MertScorer:
             reasons.append(f"mert_fad: {error}")
         silent = tuple(name for name, clip in (("reference", reference), ("estimate", estimate)) if clip.silent)
         return Outcome(values, tuple(reasons), layer, len(x), silent)
+
+
+def _duration(path: Path) -> float:
+    with AudioFile(path) as file:
+        return file.seconds
 
 
 def _prepare(reference: _Clip) -> list[PreparedEmbedding | str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mertric.audio import SUFFIXES
+from mertric.audio_file import SUFFIXES
 from mertric.errors import PairingError
 from mertric.files import find_sources, identifiers
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.audio import as_channels, mix, require_finite
+from mertric.audio import as_channels, count_not_finite, mix, require_sound
 from mertric.embeddings import Embeddings
 from mertric.errors import AudioError, InputError
 from mertric.resample import Resampler
@@ -118,7 +118,8 @@ class Stream:
                 f"the push has {channels} channels, the ones before it had {self._channels}; expected as many in all "
                 "of a stream. Mix them, or begin another stream."
             )
-        require_finite(array, "the push")
+        if count:
+            require_sound("the push", array.size, count_not_finite(array))
         self._channels = channels if count else self._channels
         return mix(array)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from mertric.audio import Audio, read_audio
+from mertric.audio import Audio
+from mertric.audio_file import read_audio
 from mertric.errors import MertricError
 from mertric.journal import Outcome, journal_key
 from mertric.metrics.registry import WAVEFORM_METRICS, Undefined, score_track

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.audio import read_audio
+from mertric.audio_file import read_audio
 from mertric.demo import GRADES, compose, degrade
 from mertric.errors import AudioError, PairingError
 from mertric.pairing import pair

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mertric.audio import read_audio
+from mertric.audio_file import read_audio
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.protocol import PROTOCOLS, get_protocol

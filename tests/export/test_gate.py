@@ -56,8 +56,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, provider: str, precision: str, factor
             super().__init__(bundle, provider="cpu", precision="fp32" if precision == "bf16" else precision)
             self.provider, self.precision = provider, precision
 
-        def embed(self, *args: Any, **options: Any) -> Any:
-            embeddings = super().embed(*args, **options)
+        def embed_samples(self, *args: Any, **options: Any) -> Any:
+            embeddings = super().embed_samples(*args, **options)
             if (self.provider, self.precision) == (provider, precision):
                 embeddings.hidden[-1] *= factor
             return embeddings

@@ -9,7 +9,8 @@ from mertric.demo import GRADES
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, PairingError
 from mertric.scoring import score
-from mertric_export.comparison import compare, relative_changes
+from mertric_export import comparison
+from mertric_export.comparison import compare, layer_groups, relative_changes
 from mertric_export.material import Material, made_up_music, read_material
 
 if TYPE_CHECKING:
@@ -61,6 +62,46 @@ def test_figures_by_their_definition(models: dict[str, Any]) -> None:
     for name, change in (("mse", found.mert_mse), ("fad", found.mert_fad)):
         values = np.array([[getattr(one, name) for one in row] for row in scores])
         np.testing.assert_allclose(change, np.max(np.abs(values[1] / values[0] - 1)), rtol=1e-6)
+
+
+def test_layers_in_groups_give_the_same(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    clips: dict[str, Any] = {name: 0.1 * rng.standard_normal(30000) for name in "ab"}
+    material = Material(description="m", clips=clips, pairs=(("a", "b"),))
+    encoders = [Encoder(models[family].bundle, provider="cpu") for family in ("95m", "330m")]
+    expected = compare(*encoders, material)
+    asked: list[tuple[int, ...]] = []
+    embed = Encoder.embed_samples
+
+    def counted(self: Encoder, samples: Any, *, layers: Any) -> Any:
+        asked.append(tuple(layers))
+        return embed(self, samples, layers=layers)
+
+    monkeypatch.setattr(Encoder, "embed_samples", counted)
+    frames = encoders[0].bundle.frames(round(clips["a"].size * 24 / 44.1))
+    monkeypatch.setattr(comparison, "BUDGET", 3 * 2 * frames * encoders[0].bundle.dim * 4)
+    found = compare(*encoders, material)
+    assert asked == 2 * [*2 * [(0, 1)], *2 * [(2, 3)], *2 * [(4,)]]
+    for field in ("max_error_over_rms", "relative_error", "mert_mse", "mert_fad"):
+        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("budget", "groups"),
+    [
+        (1, [range(1), range(1, 2), range(2, 3), range(3, 4), range(4, 5)]),
+        (3 * 2 * 100, [range(2), range(2, 4), range(4, 5)]),
+        (3 * 5 * 100 - 1, [range(4), range(4, 5)]),
+        (3 * 5 * 100, [range(5)]),
+    ],
+)
+def test_groups_fit_the_budget(monkeypatch: pytest.MonkeyPatch, budget: int, groups: list[range]) -> None:
+    monkeypatch.setattr(comparison, "BUDGET", budget)
+    assert layer_groups(4, 100) == groups
+
+
+def test_six_minutes_at_the_largest_size_are_parted() -> None:
+    assert [len(group) for group in layer_groups(24, 4 * 1024 * 27_000)] == [6, 6, 6, 6, 1]
 
 
 def test_music_is_made_in_every_way() -> None:

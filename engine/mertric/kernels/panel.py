@@ -60,10 +60,10 @@ def reflect_panel(
     add_product(overlaps[:, :width], v, across, 1.0)
     for p in range(1, width):
         for q in range(p):
-            total = 0.0
+            product = 0.0
             for k in range(q, p):
-                total += t[k, q] * overlaps[k, p]
-            t[p, q] = -t[p, p] * total
+                product += t[k, q] * overlaps[k, p]
+            t[p, q] = -t[p, p] * product
 
 
 @kernel()

@@ -26,6 +26,7 @@ from mertric.metrics.waveform import (
     Float,
     Float64,
     UndefinedMetricError,
+    blocks,
     check_sources,
     check_track,
     decibels,
@@ -143,7 +144,7 @@ def bss_eval(
 
 
 def _silent(waveform: Float) -> bool:
-    return not waveform.sum(axis=0).any()
+    return not any(block.sum(axis=0).any() for block in blocks(list(waveform)))
 
 
 def _filters(references: list[Float], estimates: list[Float], owners: list[int], taps: int) -> tuple[Float64, Float64]:

@@ -53,19 +53,23 @@ def spectrogram_mse(reference: npt.ArrayLike, estimate: npt.ArrayLike, *, window
             f"expected at least {window // 2 + 1}"
         )
     total, count = 0.0, 0
+    frames = (first.shape[1] + 2 * (window // 2) - window) // hop + 1
     for a, b in zip(first, second, strict=True):
-        frames = (_frames(a, window, hop), _frames(b, window, hop))
-        for start in range(0, len(frames[0]), FRAMES_AT_ONCE):
-            block = slice(start, start + FRAMES_AT_ONCE)
-            difference = (_magnitudes(frames[1][block]) - _magnitudes(frames[0][block])).ravel()
+        for start in range(0, frames, FRAMES_AT_ONCE):
+            block = range(start, min(start + FRAMES_AT_ONCE, frames))
+            parts = (_magnitudes(_frames(channel, block, window, hop)) for channel in (b, a))
+            difference = np.subtract(*parts).ravel()
             total += float(difference @ difference)
             count += difference.size
     return total / count
 
 
-def _frames(channel: Float, window: int, hop: int) -> Float:
-    padded = np.pad(channel, window // 2, mode="reflect")
-    return np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+def _frames(channel: Float, numbers: range, window: int, hop: int) -> Float:
+    """Frames [frames, window] of consecutive numbers, mirrored at the channel's ends."""
+    places = np.arange(numbers[0] * hop, numbers[-1] * hop + window) - window // 2
+    last = len(channel) - 1
+    mirrored = channel[last - np.abs(last - np.abs(places))]
+    return np.lib.stride_tricks.sliding_window_view(mirrored, window)[::hop]
 
 
 def _magnitudes(frames: Float) -> Float64:

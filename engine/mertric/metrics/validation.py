@@ -22,8 +22,8 @@ def embedding(x: ArrayLike, name: str, *, least: int = 1) -> Frames:
     """
     array = np.asarray(x)
     if array.ndim != 2:
-        layers = " Take one layer of it, such as hidden[0]." if array.ndim == 3 else ""
-        raise InputError(f"{name} has shape {array.shape}; expected two axes, [frames, dim].{layers}")
+        advice = " Take one layer of it, such as hidden[0]." if array.ndim == 3 else ""
+        raise InputError(f"{name} has shape {array.shape}; expected two axes, [frames, dim].{advice}")
     return _checked(array, name, least)
 
 

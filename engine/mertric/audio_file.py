@@ -1,0 +1,142 @@
+"""Audio files, decoded block by block."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.audio import Audio, count_not_finite, require_sound
+from mertric.errors import AudioError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from soundfile import SoundFile
+
+SUFFIXES = frozenset(
+    (
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".bwf",
+    )
+)
+"""Endings of the files that a folder is searched for."""
+_BLOCK = 1 << 19
+"""Samples that are decoded at once, of all channels together."""
+
+
+class AudioFile:
+    """An open audio file: WAV, FLAC, OGG, Opus, MP3, AIFF and what else libsndfile reads. A context manager.
+
+    Parameters
+    ----------
+    path
+        The file.
+    max_seconds
+        Read no more than this from its beginning.
+
+    Attributes
+    ----------
+    name : str
+        Its path.
+    sample_rate : int
+        Hz.
+
+    Raises
+    ------
+    AudioError
+        The file is missing or is not audio.
+    """
+
+    def __init__(self, path: Path | str, *, max_seconds: float | None = None) -> None:
+        self._path = Path(path)
+        self._file = _open(self._path)
+        self.name = str(path)
+        self.sample_rate = int(self._file.samplerate)
+        frames = int(self._file.frames)
+        self._frames = frames if max_seconds is None else min(frames, round(max_seconds * self.sample_rate))
+
+    def __enter__(self) -> AudioFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def seconds(self) -> float:
+        """Duration of what is read, from the file's header."""
+        return self._frames / self.sample_rate
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Decode the file once, and yield float32 [channels, samples], full scale 1.
+
+        Raises
+        ------
+        AudioError
+            The file cannot be decoded; or, once all of it is, it is empty or holds samples that are not finite. None
+            of those are yielded, and nothing that follows them.
+        """
+        import soundfile
+
+        left = self._frames
+        count = bad = 0
+        wanted = got = max(1, _BLOCK // self._file.channels)
+        while got == wanted and left > 0:  # a short block is the last: what follows a damaged part has lost its place
+            wanted = min(left, wanted)
+            try:
+                block = self._file.read(wanted, dtype="float32", always_2d=True).T
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                raise _undecodable(self._path, error) from error
+            got = block.shape[1]
+            left -= got
+            count += block.size
+            bad += count_not_finite(block)
+            if got and not bad:
+                yield block
+        require_sound(self.name, count, bad)
+
+
+def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
+    """Decode an audio file into memory; takes and raises what `AudioFile` and its `blocks` do."""
+    joined = bytearray()  # it grows where it lies, and no header has to be trusted
+    channels = 1
+    with AudioFile(path, max_seconds=max_seconds) as file:
+        for block in file.blocks():
+            channels = len(block)
+            joined += np.ascontiguousarray(block.T).data
+    return Audio(np.frombuffer(joined, np.float32).reshape(-1, channels).T, file.sample_rate, file.name)
+
+
+def _open(path: Path) -> SoundFile:
+    import soundfile
+
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
+        raise _undecodable(path, error) from error
+
+
+def _undecodable(path: Path, error: Exception) -> AudioError:
+    return AudioError(
+        f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({error}). Expected WAV, FLAC, OGG, Opus, "
+        "MP3 or AIFF; re-encode it or leave it out."
+    )

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import soundfile
+
+from mertric import audio_file
+from mertric.audio import mix, to_mono
+from mertric.audio_file import AudioFile, read_audio
+from mertric.errors import AudioError
+from mertric.protocol import PROTOCOLS
+from mertric.resample import resample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Sound = Callable[..., NDArray[np.float32]]
+
+KINDS = [
+    ("a.wav", "WAV", "FLOAT", 44100),
+    ("a.wav", "WAV", "PCM_U8", 44100),
+    ("a.flac", "FLAC", "PCM_16", 44100),
+    ("a.ogg", "OGG", "VORBIS", 44100),
+    ("a.opus", "OGG", "OPUS", 48000),
+    ("a.mp3", "MP3", "MPEG_LAYER_III", 44100),
+    ("a.caf", "CAF", "ALAC_16", 24000),
+    ("a.aiff", "AIFF", "PCM_24", 96000),
+]
+
+
+def test_a_file_is_its_samples(write_wav: Callable[..., Path], sound: Sound) -> None:
+    channels = np.stack([sound(1000, 1), sound(1000, 2)])
+    audio = read_audio(write_wav("a.wav", channels, 44100))
+    np.testing.assert_array_equal(audio.samples, channels)
+    assert audio.samples.dtype == np.float32
+    assert audio.sample_rate == 44100
+    assert audio.seconds == pytest.approx(1000 / 44100)
+    assert audio.name.endswith("a.wav")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_wav_of_any_kind(write_wav: Callable[..., Path], sound: Sound, channels: int, subtype: str) -> None:
+    samples = np.stack([sound(500, seed) for seed in range(channels)])
+    audio = read_audio(write_wav("a.wav", samples, subtype=subtype))
+    np.testing.assert_allclose(audio.samples, samples, atol=2**-15)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "subtype", "rate", "within"),
+    [
+        ("a.flac", "FLAC", "PCM_16", 44100, 2**-15),
+        ("a.aiff", "AIFF", "PCM_16", 44100, 2**-15),
+        ("a.au", "AU", "PCM_16", 44100, 2**-15),
+        ("a.caf", "CAF", "PCM_24", 44100, 2**-15),
+        ("a.w64", "W64", "PCM_16", 44100, 2**-15),
+        ("a.rf64", "RF64", "PCM_16", 44100, 2**-15),
+        ("a.ogg", "OGG", "VORBIS", 44100, 0.1),
+        ("a.opus", "OGG", "OPUS", 48000, 0.1),
+        ("a.mp3", "MP3", "MPEG_LAYER_III", 44100, 0.1),
+    ],
+)
+def test_formats(tmp_path: Path, name: str, kind: str, subtype: str, rate: int, within: float) -> None:
+    if kind not in soundfile.available_formats() or subtype not in soundfile.available_subtypes(kind):
+        pytest.skip(f"libsndfile here cannot write {kind} {subtype}")
+    tone = 0.4 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    soundfile.write(tmp_path / name, tone, rate, format=kind, subtype=subtype)
+    audio = read_audio(tmp_path / name)
+    assert audio.sample_rate == rate
+    middle = slice(rate // 4, rate // 2)
+    assert np.sqrt(np.mean((audio.samples[0, middle] - tone[middle]) ** 2)) < within
+
+
+def test_reading_stops_at_max_seconds(write_wav: Callable[..., Path], sound: Sound) -> None:
+    samples = sound(3000)
+    path = write_wav("a.wav", samples, 1000)
+    np.testing.assert_array_equal(read_audio(path, max_seconds=2).samples[0], samples[:2000])
+    np.testing.assert_array_equal(read_audio(path, max_seconds=9).samples[0], samples)
+
+
+@pytest.mark.parametrize(("name", "kind", "subtype", "rate"), KINDS)
+def test_blocks_are_to_the_bit_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, subtype: str, rate: int
+) -> None:
+    if kind not in soundfile.available_formats() or subtype not in soundfile.available_subtypes(kind):
+        pytest.skip(f"libsndfile here cannot write {kind} {subtype}")
+    path = tmp_path / name
+    noise = 0.1 * np.random.default_rng(0).standard_normal((rate, 2))
+    soundfile.write(path, noise, rate, format=kind, subtype=subtype)
+    whole = soundfile.read(path, dtype="float32", always_2d=True)[0].T
+    monkeypatch.setattr(audio_file, "_BLOCK", 2 * 777)
+    with AudioFile(path) as file:
+        assert file.seconds == whole.shape[1] / rate
+        blocks = list(file.blocks())
+    assert {block.shape for block in blocks[:-1]} == {(2, 777)}
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), whole)
+    np.testing.assert_array_equal(read_audio(path).samples, whole)
+    for protocol in PROTOCOLS.values():
+        with AudioFile(path) as file:
+            mono = to_mono(file, 24000, protocol)
+        np.testing.assert_array_equal(mono, protocol.prepare(resample(mix(whole), rate, 24000)))
+
+
+def test_long_audio_is_never_decoded_as_a_whole(write_wav: Callable[..., Path]) -> None:
+    rate = 48000
+    path = write_wav("long.wav", np.random.default_rng(0).uniform(-1, 1, (2, 90 * rate)), rate, subtype="PCM_16")
+    decoded = 2 * 90 * rate * 4
+    tracemalloc.start()
+    try:
+        with AudioFile(path) as file:
+            mono = to_mono(file, 24000, PROTOCOLS["paper"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert mono.nbytes == decoded / 4
+    assert peak < 0.75 * decoded, "the mono signal and some blocks"
+
+
+def test_a_format_that_cannot_be_sought_in(tmp_path: Path) -> None:
+    tone = 0.4 * np.sin(0.1 * np.arange(8000))
+    soundfile.write(tmp_path / "gsm.wav", tone, 8000, subtype="GSM610")
+    audio = read_audio(tmp_path / "gsm.wav")
+    assert audio.samples.shape[1] >= 8000
+    assert np.sqrt(np.mean((audio.samples[0, 1000:8000] - tone[1000:]) ** 2)) < 0.05
+
+
+def test_nothing_follows_a_damaged_part(write_wav: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """libsndfile gives a short block where a packet is missing, and would go on behind it."""
+    blocks = iter([np.ones((500, 1), np.float32), np.ones((200, 1), np.float32), np.ones((500, 1), np.float32)])
+    monkeypatch.setattr(audio_file, "_BLOCK", 500)
+    with AudioFile(write_wav("a.wav", np.ones(2000))) as file:
+        monkeypatch.setattr(file._file, "read", lambda *_, **__: next(blocks))
+        assert sum(block.shape[1] for block in file.blocks()) == 700
+
+
+def test_a_flac_that_does_not_say_its_length(tmp_path: Path, sound: Sound) -> None:
+    """What a pipe was written to; libsndfile 1.2 does not read it."""
+    path = tmp_path / "piped.flac"
+    soundfile.write(path, sound(5000), 24000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    try:
+        assert read_audio(path).samples.shape == (1, 5000)
+    except AudioError as error:
+        assert "cannot be decoded" in str(error)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"gone\.wav does not exist; expected an audio file\. Check the path"):
+        read_audio(tmp_path / "gone.wav")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="is a folder; expected an audio file"):
+        read_audio(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.wav", "notes.flac", "notes.mp3", "notes.ogg", "notes.txt", "notes.raw", "notes"]
+)
+def test_a_text_file_is_not_decoded(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("These are notes, and no audio.\n" * 9)
+    with pytest.raises(AudioError, match=r"notes.* \(279 bytes\) cannot be decoded.*re-encode it or leave it out"):
+        read_audio(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["empty.wav", "empty.flac", "empty.mp3", "empty.ogg"])
+def test_an_empty_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(AudioError, match=r"empty.* \(0 bytes\) cannot be decoded"):
+        read_audio(tmp_path / name)
+
+
+def test_a_file_without_samples(write_wav: Callable[..., Path]) -> None:
+    with pytest.raises(AudioError, match=r"none\.wav holds no samples\. Leave it out, or render it again"):
+        read_audio(write_wav("none.wav", np.zeros(0)))
+
+
+def test_all_that_is_not_finite_is_counted(write_wav: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is decoded before the file's end is known holds none of it."""
+    monkeypatch.setattr(audio_file, "_BLOCK", 2 * 100)
+    samples = np.ones((2, 1000), np.float32)
+    samples[0, [250, 999]], samples[1, 950] = np.nan, np.inf
+    with AudioFile(write_wav("bad.wav", samples)) as file:
+        blocks = file.blocks()
+        assert [float(next(blocks).sum()) for _ in range(2)] == [200, 200]
+        with pytest.raises(AudioError, match=r"bad\.wav holds 3 samples that are NaN or infinite"):
+            next(blocks)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite(write_wav: Callable[..., Path], bad: float) -> None:
+    with pytest.raises(AudioError, match=r"bad\.wav holds 1 samples that are NaN or infinite.*Render it again"):
+        read_audio(write_wav("bad.wav", [0, bad, 0.5]))
