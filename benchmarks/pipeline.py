@@ -44,8 +44,8 @@ COLUMNS = [
     {"key": "runs", "title": "runs", "format": "d"},
     {"key": "times", "title": "times as fast", "format": ".1f"},
     {"key": "peak", "title": "peak memory, MiB", "format": ".0f"},
-    {"key": "mert_mse", "title": "largest change of `mert_mse`, as the export's gate measures it", "format": ".1e"},
-    {"key": "mert_fad", "title": "of `mert_fad`", "format": ".1e"},
+    {"key": "mert_mse", "title": "largest change of `mert_mse`", "format": ".2%"},
+    {"key": "mert_fad", "title": "of `mert_fad`", "format": ".2%"},
 ]
 STEPS = [
     {"key": "step", "title": f"step of {REFERENCE}", "format": ""},
