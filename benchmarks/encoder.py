@@ -55,7 +55,7 @@ def all_sides() -> list[Side]:
     if shutil.which("nvidia-smi"):
         sides += [Side(f"PyTorch CUDA {kind}", "torch", "cuda", kind) for kind in ("fp32", "bf16", "fp16")]
     sides.append(Side("optimum export", "optimum", "cpu", "fp32"))
-    ours = [(provider.name, kind) for provider in PROVIDERS.values() for kind in provider.fast_precisions]
+    ours = [(provider.name, kind) for provider in PROVIDERS.values() for kind in provider.precisions]
     return sides + [Side(f"mertric {provider} {kind}", "mertric", provider, kind) for provider, kind in ours]
 
 

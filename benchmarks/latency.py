@@ -138,7 +138,7 @@ def main() -> None:
     model = prepare(options.size, options.cache, checkpoint=None, trace=False)
     encoders: dict[str, Encoder] = {}
     for provider in PROVIDERS.values():
-        for precision in provider.fast_precisions:
+        for precision in provider.precisions:
             try:
                 encoders[f"{provider.name} {precision}"] = Encoder(
                     model.bundle, provider=provider.name, precision=precision

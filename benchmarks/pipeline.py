@@ -267,9 +267,7 @@ def main() -> None:
 
     from mertric.providers import PROVIDERS
 
-    present = [
-        f"{provider.name}:{precision}" for provider in PROVIDERS.values() for precision in provider.fast_precisions
-    ]
+    present = [f"{provider.name}:{precision}" for provider in PROVIDERS.values() for precision in provider.precisions]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file to write the result to")
     parser.add_argument("--size", choices=list(SIZES), default="95M")

@@ -66,9 +66,7 @@ def _providers() -> list[Row]:
             problem = probe(provider)
         except DependencyError as error:
             problem = str(error)
-        detail = (
-            f"{', '.join(provider.fast_precisions)}" if problem is None else f"{problem}. It needs {provider.needs}."
-        )
+        detail = f"{', '.join(provider.precisions)}" if problem is None else f"{problem}. It needs {provider.needs}."
         rows.append(_row("provider", provider.name, "ok" if problem is None else "missing", detail))
     return rows
 

@@ -55,9 +55,6 @@ class Provider:
         Clips at once that a precision is fastest with; 1 where it is not named.
     fixed : FixedShapes or None
         What it gains from fixed shapes, if anything.
-    emulated : tuple of str
-        Precisions that it computes in slowly, with float32 between the roundings: to check graphs where their own
-        provider is not at hand. ``auto`` never takes one.
     """
 
     name: str
@@ -68,12 +65,6 @@ class Provider:
     multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
     fixed: FixedShapes | None = None
-    emulated: tuple[str, ...] = ()
-
-    @property
-    def fast_precisions(self) -> tuple[str, ...]:
-        """What it computes in without emulation."""
-        return tuple(name for name in self.precisions if name not in self.emulated)
 
 
 FRAMES = (1, 374, 2249)
@@ -95,11 +86,11 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider(
             name="cuda",
             ort_name="CUDAExecutionProvider",
-            precisions={"fp32": "fp32", "fp16": "fp16"},
+            precisions={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
-            batches={"fp32": 16, "fp16": 16},
-            fixed=FixedShapes(attention={"fp32": "fused", "fp16": "fused"}, captured=True),
+            batches={"fp32": 16, "fp16": 16, "bf16": 16},
+            fixed=FixedShapes(attention={"fp32": "fused", "fp16": "fused", "bf16": "fused"}, captured=True),
         ),
         Provider(
             name="openvino",
@@ -114,10 +105,9 @@ PROVIDERS: Mapping[str, Provider] = {
         Provider(
             name="cpu",
             ort_name="CPUExecutionProvider",
-            precisions={"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+            precisions={"fp32": "fp32", "int8": "int8"},
             attention="fused",
             needs='pip install "mertric[cpu]"',
-            emulated=("fp16",),
         ),
     )
 }
@@ -136,8 +126,8 @@ def get_provider(name: str, precision: str) -> Provider:
         raise ProviderError(f"provider {name!r} is not known; expected auto, {', '.join(PROVIDERS)}.")
     provider = PROVIDERS[name]
     if precision not in provider.precisions:
-        able = [one.name for one in PROVIDERS.values() if precision in one.fast_precisions]
-        own = ", ".join(provider.fast_precisions)
+        able = [one.name for one in PROVIDERS.values() if precision in one.precisions]
+        own = ", ".join(provider.precisions)
         raise ProviderError(
             f"precision {precision!r} was asked for on {name}, which computes in {own}; "
             f"{precision} is for {', '.join(able) or 'no provider'}."

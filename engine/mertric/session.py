@@ -135,9 +135,9 @@ def choose_device(provider: str, precision: str, *, threads: int | None = None) 
         if problem := probe(chosen):
             raise ProviderError(f"provider {provider} does not work here: {problem}. It needs {chosen.needs}.")
         return Device(provider=chosen, precision=precision, threads=threads)
-    able = [one for one in PROVIDERS.values() if precision in one.fast_precisions]
+    able = [one for one in PROVIDERS.values() if precision in one.precisions]
     if not able:
-        known = dict.fromkeys(name for one in PROVIDERS.values() for name in one.fast_precisions)
+        known = dict.fromkeys(name for one in PROVIDERS.values() for name in one.precisions)
         raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(known)}.")
     problems = {}
     for chosen in able:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,15 +21,14 @@ from mertric.bundle import (
     WEIGHTS,
     Bundle,
     encoder_graph,
-    manifest_digest,
     read_bundle,
-    sha256,
 )
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
 from mertric_export.gate import compare_precisions
 from mertric_export.graph import WeightFile
+from mertric_export.manifest import list_files, write_manifest
 from mertric_export.output import new_directory
 from mertric_export.positions import build_positions
 from mertric_export.precisions import PRECISIONS, all_precisions
@@ -87,7 +85,7 @@ def export_checkpoint(
     weights
         Which weights file to read, see `read_checkpoint`.
     precisions
-        What to write graphs in beside fp32: ``fp16``, ``int8``. Each must come close enough to fp32.
+        What to write graphs in beside fp32: ``fp16``, ``bf16``, ``int8``. Each must come close enough to fp32.
     material
         Audio to compare every provider and precision on that works here; None compares only those that are written,
         on made-up music.
@@ -115,11 +113,11 @@ def export_checkpoint(
             _write_graphs(checkpoint, directory / precision, precision)
         _write_fold(checkpoint, directory / FOLD)
         manifest = _manifest(checkpoint, provenance, directory, wanted)
-        _write_manifest(directory, manifest)
+        write_manifest(directory, manifest)
         notify("checking against a float64 forward pass")
         parity = {precision: verify(checkpoint, directory, precision) for precision in wanted}["fp32"]
         parity["precisions"] = compare_precisions(directory, wanted, material, notify=notify)
-        _write_manifest(directory, manifest | {"parity": parity})
+        write_manifest(directory, manifest | {"parity": parity})
     return read_bundle(output)
 
 
@@ -176,15 +174,6 @@ def _manifest(
         "dim": config.hidden_size,
         "rows_per_frame": alignment(config),
         "position_taps": config.num_conv_pos_embeddings,
-        "files": {
-            file.relative_to(directory).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256(file)}
-            for file in sorted(directory.rglob("*"))
-            if file.is_file()
-        },
+        "files": list_files(directory),
         "parity": {},
     }
-
-
-def _write_manifest(directory: Path, manifest: dict[str, Any]) -> None:
-    content = manifest | {"sha256": manifest_digest(manifest)}
-    (directory / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from mertric.errors import ExportError, MertricError
 from mertric.providers import PROVIDERS
 from mertric.session import probe
 from mertric_export.comparison import METRICS, compare
+from mertric_export.emulation import runnable
 from mertric_export.material import made_up_music
 from mertric_export.precisions import PRECISIONS
 
@@ -32,8 +33,8 @@ def compare_precisions(
     Parameters
     ----------
     bundle
-        Has graphs in `precisions`. Each is compared on the providers that work of its `Precision.providers`, on one
-        that emulates it only where no other does.
+        Has graphs in `precisions`. Each is compared on the providers that work of its `Precision.providers`; where none
+        does, the CPU emulates it.
     material
         Given, every other provider and precision that works here is compared too. None is made-up music.
     notify
@@ -58,9 +59,10 @@ def compare_precisions(
     reference = Encoder(bundle, provider="cpu")
     rows = []
     for provider, precision in (*gating, *noted):
-        graphs = PROVIDERS[provider].precisions[precision]
+        graphs = PROVIDERS[provider].precisions.get(precision, precision)
         try:
-            found = compare(reference, Encoder(bundle, provider=provider, precision=precision), material)
+            with runnable(bundle, provider=provider, precision=precision) as (directory, run_as):
+                found = compare(reference, Encoder(directory, provider=provider, precision=run_as), material)
         except MertricError as error:
             problem = f"{precision} on {provider} could not be compared with fp32 ({error})"
             if (provider, precision) in gating:
@@ -100,12 +102,11 @@ def _sides(precisions: Sequence[str], *, everything: bool) -> tuple[list[Side], 
     for precision in precisions:
         if precision != "fp32":
             able = [name for name in PRECISIONS[precision].providers if works(name)]
-            fast = [name for name in able if precision in PROVIDERS[name].fast_precisions]
-            gating += [(name, precision) for name in fast or able]
+            gating += [(name, precision) for name in able or ["cpu"]]
     every = [
         (name, precision)
         for name, provider in (PROVIDERS.items() if everything else ())
-        for precision in provider.fast_precisions
+        for precision in provider.precisions
         if provider.precisions[precision] in precisions and works(name)
     ]
     return gating, [side for side in every if side not in gating and side != ("cpu", "fp32")]

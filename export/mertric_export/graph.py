@@ -48,15 +48,19 @@ class WeightFile:
     ) -> None:
         self._file.close()
 
-    def add(self, name: str, array: NDArray[Any]) -> TensorProto:
-        """Write an array, unless `name` is there already, and return the tensor that refers to it."""
+    def add(self, name: str, array: NDArray[Any], kind: int | None = None) -> TensorProto:
+        """Write an array, unless `name` is there already, and return the tensor that refers to it.
+
+        Its element type is the array's, or `kind` of `onnx.TensorProto` where the array holds bits that NumPy has no
+        type for.
+        """
         if name not in self._tensors:
             data = np.ascontiguousarray(array)
             alignment = _ALIGNMENT if data.nbytes >= _LARGE else 64
             self._file.seek(-self._file.tell() % alignment, 1)
             offset = self._file.tell()
             self._file.write(data.data)
-            self._tensors[name] = _external(name, data, self._path.name, offset)
+            self._tensors[name] = _external(name, data, self._path.name, offset, kind)
         return self._tensors[name]
 
 
@@ -104,9 +108,9 @@ class GraphBuilder:
         """Refer to a weight in the type of activations, which is written to the weights file at its first use."""
         return self.wide_weight(name, array)
 
-    def wide_weight(self, name: str, array: NDArray[Any]) -> str:
-        """Refer to a weight in the type that it has."""
-        self._initializers[name] = self._weights.add(name, array)
+    def wide_weight(self, name: str, array: NDArray[Any], kind: int | None = None) -> str:
+        """Refer to a weight in the type that it has, see `WeightFile.add`."""
+        self._initializers[name] = self._weights.add(name, array, kind)
         return name
 
     def matrix(self, name: str, array: NDArray[np.float32], *, whole: NDArray[np.float32] | None = None) -> str:  # noqa: ARG002
@@ -115,6 +119,10 @@ class GraphBuilder:
         Matrices that will be `joined` one above the other are rows of a `whole`, [more, out].
         """
         return self.weight(name, array)
+
+    def sensitive_matrix(self, name: str, array: NDArray[np.float32]) -> str:
+        """Refer to the second factor of a product where roundings move the metrics most."""
+        return self.matrix(name, array)
 
     def scaled(self, name: str, matrix: str, factor: str) -> str:
         """Refer to a matrix times a number, by a node on constants."""
@@ -182,10 +190,10 @@ class GraphBuilder:
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mertric")
 
 
-def _external(name: str, array: NDArray[Any], location: str, offset: int) -> TensorProto:
+def _external(name: str, array: NDArray[Any], location: str, offset: int, kind: int | None) -> TensorProto:
     tensor = TensorProto(
         name=name,
-        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype) if kind is None else kind,
         dims=array.shape,
         data_location=TensorProto.EXTERNAL,
     )

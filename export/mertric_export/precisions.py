@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mertric.errors import InputError
 from mertric_export.graph import GraphBuilder
-from mertric_export.half import HalfBuilder
+from mertric_export.narrow import BrainBuilder, HalfBuilder
 from mertric_export.quantised import PortableQuantisedBuilder, QuantisedBuilder
 from mertric_export.transformer import PLAIN, VARIANTS, Variant
 
@@ -28,7 +28,7 @@ class Precision:
     variants : tuple of str
         The encoder graphs that its providers run.
     providers : tuple of str
-        Where it is compared with fp32.
+        What runs its graphs, and where they are compared with fp32; the CPU emulates them where none of these works.
     """
 
     builder: type[GraphBuilder]
@@ -46,8 +46,9 @@ PRECISIONS = {
     "fp16": Precision(
         builder=HalfBuilder,
         variants=("fused", "ragged", "portable"),
-        providers=("cuda", "tensorrt", "cpu"),
+        providers=("cuda", "tensorrt"),
     ),
+    "bf16": Precision(builder=BrainBuilder, variants=("fused", "ragged"), providers=("cuda",)),
     "int8": Precision(
         builder=QuantisedBuilder,
         portable=PortableQuantisedBuilder,

@@ -117,7 +117,7 @@ class _Encoder:
         """Add attention and its residual."""
         attend = self._plain_attention if self.variant in PLAIN else self._fused_attention
         linear, attended = f"{name}.out_proj", attend(name, value)
-        weight = self.graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
+        weight = self.graph.sensitive_matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
         return self._residual(linear, attended, weight, residual)
 
     def _fused_attention(self, name: str, value: str) -> str:

@@ -105,7 +105,9 @@ def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: 
     ("provider", "precision", "message"),
     [
         ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, tensorrt, cuda, openvino, cpu"),
-        ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32, int8; bf16 is for openvino"),
+        ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32, int8; bf16 is for cuda, openvino"),
+        ("cpu", "fp16", r"'fp16' was asked for on cpu, which computes in fp32, int8; fp16 is for tensorrt, cuda"),
+        ("tensorrt", "bf16", r"'bf16' was asked for on tensorrt, which computes in fp32, fp16; bf16 is for cuda"),
         ("auto", "int4", r"no provider computes in 'int4'"),
     ],
 )

@@ -164,7 +164,7 @@ def test_the_current_folder_is_taken(source: Path, tmp_path: Path, monkeypatch: 
     assert read_bundle(tmp_path / "here").model == "m"
 
 
-@pytest.mark.parametrize("step", ["_write_graphs", "_write_fold", "_write_manifest", "verify"])
+@pytest.mark.parametrize("step", ["_write_graphs", "_write_fold", "write_manifest", "verify"])
 @pytest.mark.parametrize("force", [False, True])
 def test_a_failure_leaves_things_as_they_were(
     source: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, force: bool

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from mertric.bundle import read_bundle
 from mertric.cli import cli
 from mertric.diagnosis import diagnose
 from mertric.errors import ExportError, MertricError, ProviderError
+from mertric.providers import PROVIDERS
 from mertric_export import gate
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.material import Material
@@ -48,12 +50,13 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, provider: str, precision: str, factor: float) -> None:
-    """Make the comparison see hidden states of one kind that are too large; it runs on the CPU in any case."""
+    """Make the comparison see hidden states of one kind that are too large; all run on the CPU, not emulated."""
     real = gate.Encoder
 
     class Spoilt(real):  # type: ignore[valid-type,misc]
         def __init__(self, bundle: Path, *, provider: str, precision: str = "fp32") -> None:
-            super().__init__(bundle, provider="cpu", precision="fp32" if precision == "bf16" else precision)
+            computed = precision if precision in PROVIDERS["cpu"].precisions else "fp32"
+            super().__init__(bundle, provider="cpu", precision=computed)
             self.provider, self.precision = provider, precision
 
         def embed_samples(self, *args: Any, **options: Any) -> Any:
@@ -63,13 +66,16 @@ def spoil(monkeypatch: pytest.MonkeyPatch, provider: str, precision: str, factor
             return embeddings
 
     monkeypatch.setattr(gate, "Encoder", Spoilt)
+    monkeypatch.setattr(gate, "runnable", lambda bundle, *, provider, precision: nullcontext((bundle, precision)))
 
 
 def run(source: Path, output: Path, **options: Any) -> Any:
     return export_checkpoint(source, output, provenance=Provenance(model="m"), **options)
 
 
-@pytest.mark.parametrize(("precision", "factor", "bound"), [("fp16", 1.004, "0.5%"), ("int8", 1.012, "2.0%")])
+@pytest.mark.parametrize(
+    ("precision", "factor", "bound"), [("fp16", 1.004, "0.5%"), ("bf16", 1.012, "2.0%"), ("int8", 1.012, "2.0%")]
+)
 def test_a_precision_too_far_from_fp32_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, factor: float, bound: str
 ) -> None:
@@ -78,11 +84,11 @@ def test_a_precision_too_far_from_fp32_is_refused(
         rf"{precision} on cpu changes mert_\w+ by \d\.\d+%, .* at most {bound}: a and [bc], of noise\. Nothing was"
     )
     with pytest.raises(ExportError, match=message + rf" written\. Export without --precision {precision}, or see with"):
-        run(source, tmp_path / "bundle", precisions=["fp16", "int8"])
+        run(source, tmp_path / "bundle", precisions=["fp16", "bf16", "int8"])
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-@pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.001), ("int8", 1.008)])
+@pytest.mark.parametrize(("precision", "factor"), [("fp16", 1.001), ("bf16", 1.008), ("int8", 1.008)])
 def test_a_precision_within_its_bound_is_written(
     source: Path,
     tmp_path: Path,
@@ -111,17 +117,22 @@ def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("working", "checked"),
+    ("precision", "working", "checked"),
     [
-        (("tensorrt", "cuda", "openvino", "cpu"), ["cuda", "tensorrt"]),
-        (("tensorrt", "cpu"), ["tensorrt"]),
-        (("openvino", "cpu"), ["cpu"]),
+        ("fp16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda", "tensorrt"]),
+        ("fp16", ("tensorrt", "cpu"), ["tensorrt"]),
+        ("fp16", ("openvino", "cpu"), ["cpu"]),
+        ("bf16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda"]),
+        ("bf16", ("tensorrt", "openvino", "cpu"), ["cpu"]),
+        ("int8", ("cuda", "cpu"), ["cpu"]),
     ],
 )
-def test_where_fp16_is_checked(only: Callable[..., None], working: tuple[str, ...], checked: list[str]) -> None:
-    """On every provider that will run it; emulated where there is none."""
+def test_where_a_precision_is_checked(
+    only: Callable[..., None], precision: str, working: tuple[str, ...], checked: list[str]
+) -> None:
+    """On every provider that will run it; emulated on the CPU where there is none."""
     only(*working)
-    assert gate._sides(["fp32", "fp16"], everything=False) == ([(name, "fp16") for name in checked], [])
+    assert gate._sides(["fp32", precision], everything=False) == ([(name, precision) for name in checked], [])
 
 
 def test_everything_that_works_is_compared(only: Callable[..., None]) -> None:
@@ -130,6 +141,7 @@ def test_everything_that_works_is_compared(only: Callable[..., None]) -> None:
     assert gate._sides(["fp32"], everything=True) == ([], noted)
     gating = [("cuda", "fp16"), ("openvino", "int8"), ("cpu", "int8")]
     assert gate._sides(["fp32", "fp16", "int8"], everything=True) == (gating, noted)
+    assert gate._sides(["fp32", "bf16"], everything=True) == ([("cuda", "bf16")], noted)
     only("cpu")
     assert gate._sides(["fp32", "fp16"], everything=True) == ([("cpu", "fp16")], [])
 
@@ -241,9 +253,9 @@ def test_audio_to_verify_with_is_checked_first(
 
 def test_options_that_do_not_go_together(source: Path, tmp_path: Path) -> None:
     place = (source, "-o", tmp_path / "bundle")
-    code, output = invoke(*place, "--precision", "bf16")
+    code, output = invoke(*place, "--precision", "fp8")
     assert code == 2
-    assert "'bf16' is not one of 'fp32', 'fp16', 'int8'" in output
+    assert "'fp8' is not one of 'fp32', 'fp16', 'bf16', 'int8'" in output
     code, output = invoke(*place, "--csv", tmp_path / "t.csv", "--precision", "fp32")
     assert code == 2
     assert "--csv and --json are for what --precision and --verify compare" in output
