@@ -70,7 +70,12 @@ BFLOAT16 = NarrowType(
 
 
 class NarrowBuilder(GraphBuilder):
-    """Builds graphs with values in a 16-bit type, `narrow_type`, beside float32."""
+    """Builds graphs with values in a 16-bit type, `narrow_type`, beside float32.
+
+    The product after attention stays in float32, as attention does: what that gives is so alike from frame to frame
+    that to round it moves the metrics more than all other roundings together (see benchmarks/NOTES.md). It is a twelfth
+    of a layer's products.
+    """
 
     narrow_type: ClassVar[NarrowType]
 
@@ -78,6 +83,20 @@ class NarrowBuilder(GraphBuilder):
         super().__init__(name, weights)
         self._narrow: set[str] = set()
         self._widened: set[str] = set()
+
+    def sensitive_matrix(self, name: str, array: NDArray[np.float32]) -> str:
+        """Refer to a second factor in float32."""
+        return self.wide_weight(name, array)
+
+    def product(self, name: str, value: str, matrix: str, bias: str | None = None) -> str:
+        """Add `value` @ `matrix` + `bias` in the type of `matrix`."""
+        if matrix in self._narrow:
+            return self._narrow_product(name, value, matrix, bias)
+        product = self.node(f"{name}.product", "MatMul", self.widen(value), matrix)
+        return product if bias is None else self.node(name, "Add", product, self.widen(bias))
+
+    def _narrow_product(self, name: str, value: str, matrix: str, bias: str | None) -> str:
+        return super().product(name, value, matrix, bias)
 
     def _to_narrow(self, value: str) -> str:
         """Bring a value to the 16-bit type, once."""
@@ -116,10 +135,10 @@ class NarrowBuilder(GraphBuilder):
 
 
 class HalfBuilder(NarrowBuilder):
-    """Builds graphs with products, convolutions, GELU and attention in float16, as their types say.
+    """Builds graphs with products, convolutions and GELU in float16, as their types say.
 
-    Inputs and outputs, the fold's product, LayerNorms, softmax and what residuals are added to are in float32. What is
-    computed from a value in float16 is in float16, up to `widen`.
+    Inputs and outputs, the fold's product, LayerNorms, attention and what residuals are added to are in float32. What
+    is computed from a value in float16 is in float16, up to `widen`.
     """
 
     narrow_type = FLOAT16
@@ -149,10 +168,7 @@ class BrainBuilder(NarrowBuilder):
     """Builds graphs with products of weights in bfloat16, as their types say; all else is in float32.
 
     With 8 bits, every rounding counts. Rounded are both factors of a product, and its result, which ONNX Runtime gives
-    in no other type. What takes a GPU little time stays in float32: sums with a bias, GELU, LayerNorm, softmax,
-    residuals, and the product after attention. That is a twelfth of a layer's products, but what attention gives is so
-    alike from frame to frame that to round there moves the metrics more than all the rest together (see
-    benchmarks/NOTES.md).
+    in no other type. What takes a GPU little time stays in float32: sums with a bias, GELU, LayerNorm and residuals.
 
     There was little choice. ONNX Runtime's CUDA provider has no `Pad` in bfloat16 and, at this opset, no `Conv`; it has
     `Gelu` and ``com.microsoft`` `MultiHeadAttention` only in later versions than the first that mertric supports; and a
@@ -167,14 +183,8 @@ class BrainBuilder(NarrowBuilder):
         """Refer to a second factor in bfloat16; ExportError where it is beyond the range of that."""
         return self._narrow_weight(name, array)
 
-    def sensitive_matrix(self, name: str, array: NDArray[np.float32]) -> str:
-        """Refer to a second factor in float32."""
-        return self.wide_weight(name, array)
-
-    def product(self, name: str, value: str, matrix: str, bias: str | None = None) -> str:
-        """Add the product in the type of `matrix`, brought to float32, and there the bias."""
-        if matrix not in self._narrow:
-            return super().product(name, value, matrix, bias)
+    def _narrow_product(self, name: str, value: str, matrix: str, bias: str | None) -> str:
+        """Add the product in bfloat16, brought to float32, and there the bias."""
         product = self.node(f"{name}.narrow", "MatMul", self._to_narrow(value), matrix)
         widened = self._to_float32(product)
         return widened if bias is None else self.node(name, "Add", widened, bias)

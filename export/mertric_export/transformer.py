@@ -123,10 +123,12 @@ class _Encoder:
     def _fused_attention(self, name: str, value: str) -> str:
         graph = self.graph
         projected = [
-            graph.product(
-                f"{name}.{part}",
-                value,
-                graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T),
+            graph.widen(
+                graph.product(
+                    f"{name}.{part}",
+                    value,
+                    graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T),
+                )
             )
             for part in "qkv"
         ]
@@ -135,7 +137,7 @@ class _Encoder:
             name,
             "MultiHeadAttention",
             *projected,
-            graph.weight(f"{name}.qkv_bias", biases),
+            graph.wide_weight(f"{name}.qkv_bias", biases),
             *(["lengths"] if self.variant == "ragged" else []),
             domain=MICROSOFT,
             num_heads=self.config.num_attention_heads,
@@ -153,13 +155,13 @@ class _Encoder:
             if part == "q":
                 weight = graph.scaled(f"{linear}.scaled_weight", weight, scale)
                 bias = graph.node(f"{linear}.scaled_bias", "Mul", bias, scale)
-            projected = graph.product(linear, value, weight, bias)
+            projected = graph.widen(graph.product(linear, value, weight, bias))
             parted = graph.node(f"{name}.{part}.parted", "Reshape", projected, split)
             heads[part] = graph.node(f"{name}.{part}", "Transpose", parted, perm=order)
         similarity = graph.node(f"{name}.similarity", "MatMul", heads["q"], heads["k"])
-        masked = graph.node(f"{name}.masked", "Add", graph.widen(similarity), "mask")
+        masked = graph.node(f"{name}.masked", "Add", similarity, "mask")
         shares = graph.node(f"{name}.shares", "Softmax", masked, axis=-1)
-        mixed = graph.node(f"{name}.mixed", "MatMul", graph.narrow(shares), heads["v"])
+        mixed = graph.node(f"{name}.mixed", "MatMul", shares, heads["v"])
         mixed = graph.node(f"{name}.joined", "Transpose", mixed, perm=[0, 2, 1, 3])
         return graph.node(name, "Reshape", mixed, graph.integers(0, 0, config.hidden_size))
 

@@ -74,15 +74,15 @@ def test_types_are_what_the_builder_says(graphs: Path, family: str, precision: s
     model, types = load(graphs, precision, family, file)
     narrow = {
         "fp32": {},
-        "fp16": dict.fromkeys(("MatMul", "Conv", "Gelu", "MultiHeadAttention"), HALF),
+        "fp16": dict.fromkeys(("MatMul", "Conv", "Gelu"), HALF),
         "bf16": {"MatMul": BRAIN},
     }[precision]
     for value in (*model.graph.input, *model.graph.output):
         assert types[value.name] == (TensorProto.INT32 if value.name == "lengths" else SINGLE)
     for node in model.graph.node:
         kinds = {types[name] for name in node.input if types[name] in (SINGLE, HALF, BRAIN)}
-        wide = node.name == "conv0.product/MatMul" or (precision == "bf16" and "out_proj" in node.name)
-        if wide or node.op_type in ("LayerNormalization", "Softmax"):
+        sensitive = ("conv0.product/MatMul", "out_proj.product/MatMul", "similarity/MatMul", "mixed/MatMul")
+        if node.name.endswith(sensitive) or node.op_type in ("LayerNormalization", "Softmax"):
             assert kinds == {SINGLE}, node.name
         elif node.op_type in ("MatMul", "Conv", "Gelu", "MultiHeadAttention"):
             assert kinds == {narrow.get(node.op_type, SINGLE)}, node.name
@@ -117,10 +117,11 @@ def test_the_portable_graph_has_onnx_operators_only(graphs: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["post", "stable"])
-def test_weights_are_stored_in_float16_but_those_of_norms(graphs: Path, family: str) -> None:
+def test_weights_are_stored_in_float16_but_those_of_norms_and_attention(graphs: Path, family: str) -> None:
     for path in (graphs / "fp16" / family).glob("*.onnx"):
         for tensor in onnx.load(path, load_external_data=False).graph.initializer:
-            wide = "layer_norm" in tensor.name or ".norm." in tensor.name or tensor.name.startswith("mask.")
+            parts = ("layer_norm", ".norm.", "mask.", "qkv_bias", "out_proj.weight")
+            wide = any(part in tensor.name for part in parts)
             kinds = {TensorProto.INT64} if tensor.name.startswith("int64") else {SINGLE} if wide else {HALF}
             assert tensor.data_type in kinds, tensor.name
 
