@@ -14,7 +14,6 @@ from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
 from mertric.embeddings import Embeddings
 from mertric.errors import AudioError, InputError
-from mertric.frontend import CHUNK
 from mertric.network import Network
 from mertric.protocol import get_protocol
 from mertric.session import choose_device
@@ -44,9 +43,9 @@ class Encoder:
         its own, the bundle has.
     threads : int or None
         Threads for inference; None for one a core.
-    chunk : int
-        Frames per run of the front end and of the positional convolution. Any number gives the same result; it
-        bounds memory.
+    chunk : int or None
+        Frames per run of the front end and of the positional convolution; None for the provider's own. Any number gives
+        the same result; it bounds memory.
     attention : str
         Which encoder graphs to run, ``fused``, ``ragged``, ``portable`` or ``pointwise``; None for the provider's own.
         All give the same result, but TensorRT and OpenVINO do not run the first two.
@@ -66,10 +65,10 @@ class Encoder:
         provider: str = "auto",
         precision: str = "fp32",
         threads: int | None = None,
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         attention: str | None = None,
     ) -> None:
-        if chunk < 1:
+        if chunk is not None and chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
         if attention not in (None, "fused", "ragged", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'ragged', 'portable' or 'pointwise'.")
@@ -77,6 +76,7 @@ class Encoder:
         self._device = choose_device(provider, precision, threads=threads)
         self.provider, self.precision = self._device.provider.name, precision
         attention = attention or self._device.provider.attention
+        chunk = chunk or self._device.provider.chunk
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
 
     @property

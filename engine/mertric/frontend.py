@@ -10,6 +10,7 @@ import numpy as np
 
 from mertric.bundle import POSITIONS
 from mertric.fold import fold
+from mertric.providers import FRAMES
 from mertric.session import Session
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from mertric.device import Device
     from mertric.fold import FoldedClip
     from mertric.providers import Profile
-
-CHUNK = 128
-"""Frames per run of the front end and of the positional convolution, at most."""
 
 
 class FrontEnd:
@@ -49,7 +47,7 @@ class FrontEnd:
         graphs = bundle.graphs(device.graphs)
         self._first = bundle.first_convolution()
         taps, channels = self._first.weight.shape[1] + 1, self._first.weight.shape[0]
-        counts = (device.padded(1), device.padded(chunk), device.padded(chunk))
+        counts = [device.padded(min(count, chunk)) for count in (*FRAMES[:2], chunk)]
         weights = (1, taps, channels)
         windows = _profile((1, self._rows(count), taps) for count in counts)
         features = _profile((1, count + bundle.position_taps - 1, bundle.dim) for count in counts)
@@ -104,6 +102,14 @@ class FrontEnd:
                 }
             )
             self._fixed[count] = session
+
+    def memory(self, frames: int) -> int:
+        """Return about how many bytes the activations of a clip of so many frames take.
+
+        At the widest there is what the first convolution gives, before and after its GELU, of one chunk.
+        """
+        rows, channels = self._rows(self._padded(min(frames, self._chunk))), self._first.weight.shape[0]
+        return int(2 * rows * channels * np.dtype(np.float32).itemsize)
 
     def _rows(self, count: int) -> int:
         """Windows that `count` frames take, and one more frame's, which the graph cuts off again."""

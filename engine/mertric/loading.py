@@ -10,7 +10,6 @@ from mertric.bundle import MANIFEST
 from mertric.cache import bundle_directory
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError
-from mertric.frontend import CHUNK
 from mertric.session import choose_device
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
@@ -23,7 +22,7 @@ def load(
     provider: str = "auto",
     precision: str = "fp32",
     threads: int | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Encoder:
     """Load a model.
 

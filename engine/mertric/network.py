@@ -35,8 +35,6 @@ class Network:
         `FrontEnd.entry`.
     states
         `Transformer.states`.
-    memory
-        `Transformer.memory`.
 
     Raises
     ------
@@ -53,8 +51,15 @@ class Network:
                 check.result()  # a damaged file is a better reason than what ONNX Runtime makes of it
         transformer = Transformer(bundle, device=device, attention=attention)
         self.entry = frontend.entry
-        self.states, self.memory = transformer.states, transformer.memory
-        self._fix_frontend, self._fix_transformer = frontend.fix, transformer.fix
+        self.states = transformer.states
+        self._frontend, self._transformer = frontend, transformer
+
+    def memory(self, clips: int, frames: int, layers: int) -> int:
+        """Return about how many bytes the activations of a batch take, the longest clip having so many frames.
+
+        The front end takes clip after clip, and keeps what it took.
+        """
+        return self._frontend.memory(frames) + self._transformer.memory(clips, frames, layers)
 
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
         """Open sessions for batches of just so many clips and frames, where the provider gains from them.
@@ -63,7 +68,7 @@ class Network:
         as it would without them.
         """
         try:
-            self._fix_transformer(clips, frames, layers)
-            self._fix_frontend(frames)
+            self._transformer.fix(clips, frames, layers)
+            self._frontend.fix(frames)
         except ProviderError as error:
             warnings.warn(f"no session for {clips} clips of {frames} frames: {error}", stacklevel=3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from mertric.audio_file import read_audio
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.protocol import PROTOCOLS, get_protocol
+from mertric.providers import PROVIDERS
+from mertric.session import Session
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.reference import hidden_states
 
@@ -52,6 +55,24 @@ def test_any_chunk_gives_the_same(model: Any, sound: Sound, samples: int) -> Non
     assert whole.shape == (5, 74, 64)
     for chunk in (1, 2, 3, 7, 36, 37, 73, 74, 75, 128):
         assert off(Encoder(model.bundle, chunk=chunk).embed_samples(clip, layers="all").hidden, whole) < 1e-5, chunk
+
+
+def test_the_provider_says_how_many_frames_run_at_once(
+    bundle: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], chunk=30))
+    rows: list[int] = []
+    run = Session.run
+
+    def spy(self: Session, inputs: Any) -> Any:
+        rows.extend(array.shape[1] for name, array in inputs.items() if name == "windows")
+        return run(self, inputs)
+
+    monkeypatch.setattr(Session, "run", spy)
+    for chunk, expected in ((None, [25, 24, 25]), (50, [37, 37])):
+        rows.clear()
+        Encoder(bundle, provider="cpu", chunk=chunk).embed_samples(sound(24000))
+        assert rows == [64 * (frames + 1) for frames in expected]
 
 
 @given(st.integers(400, 6000), st.integers(1, 20))

@@ -84,6 +84,22 @@ def test_profiles_name_every_input_of_every_portable_graph(bundle: Path, monkeyp
                 assert all(dim.dim_value in (0, size) for dim, size in zip(dims, shape, strict=True))
 
 
+@pytest.mark.parametrize(("chunk", "best"), [(1024, 374), (100, 100)])
+def test_profiles_of_the_front_end_end_with_its_chunk(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, best: int
+) -> None:
+    from mertric import frontend
+    from mertric.bundle import read_bundle
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(frontend, "Session", lambda graph, *_, profiles, **__: asked.update(profiles))
+    device = Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
+    frontend.FrontEnd(read_bundle(bundle), device=device, chunk=chunk, attention="portable")
+    assert asked["windows"] == tuple((1, 64 * (frames + 1), 11) for frames in (1, best, chunk))
+    taps = asked["features"][0][1]
+    assert asked["features"] == tuple((1, frames - 1 + taps, 64) for frames in (1, best, chunk))
+
+
 def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the CPU stands in for CUDA. Hidden states are those of an encoder that runs on it alone."""
     from mertric.bundle import read_bundle

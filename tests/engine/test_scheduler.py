@@ -166,7 +166,9 @@ def test_batches_give_what_clips_give_alone(encoder: Encoder, sound: Sound, monk
 def test_memory_grows_with_clips_and_length(bundle: Path) -> None:
     encoder = Encoder(bundle, provider="cpu")
     one, two, longer = encoder.memory(1, 24000), encoder.memory(2, 24000), encoder.memory(1, 48000)
-    assert two == 2 * one
-    assert longer > 1.9 * one
-    assert one == 74 * 64 * (14 + 1) * 4
-    assert encoder.memory(1, 24000, 5) == 74 * 64 * (14 + 5) * 4
+    layer, front = 74 * 64 * 15 * 4, 2 * 64 * 75 * 32 * 4
+    assert (one, two) == (layer + front, 2 * layer + front)
+    assert one < longer < 2.1 * one
+    assert encoder.memory(1, 24000, 5) == 74 * 64 * (14 + 5) * 4 + front
+    small = Encoder(bundle, provider="cpu", chunk=9)
+    assert small.memory(1, 24000) - layer == small.memory(1, 48000) - 149 * 64 * 15 * 4 == 2 * 64 * 10 * 32 * 4
