@@ -53,6 +53,11 @@ class Provider:
         shapes that kernels like. 1 where it is not named.
     batches : mapping of str to int
         Clips at once that a precision is fastest with; 1 where it is not named.
+    unequal : int
+        Frames up to which clips of different lengths share a run of ``ragged`` graphs, whose attention forms a frames x
+        frames matrix; longer ones run one after the other. 0 where nothing is gained by batches. Beyond 480 frames and
+        with heads of 64 dimensions, as every MERT has, the matrix and its softmax would take more memory than all else,
+        and a clip is long enough to keep a GPU busy alone.
     fixed : FixedShapes or None
         What it gains from fixed shapes, if anything.
     chunk : int
@@ -69,6 +74,7 @@ class Provider:
     needs: str
     multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
+    unequal: int = 0
     fixed: FixedShapes | None = None
     chunk: int = 128
 
@@ -97,6 +103,7 @@ PROVIDERS: Mapping[str, Provider] = {
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
             batches={"fp32": 16, "fp16": 16, "bf16": 16},
+            unequal=480,
             fixed=FixedShapes(attention={"fp32": "fused", "fp16": "fused", "bf16": "fused"}, captured=True),
             chunk=1024,
         ),

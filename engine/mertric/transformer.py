@@ -46,9 +46,9 @@ class Transformer:
 
     Notes
     -----
-    ``fused`` graphs take clips of one length. Where a batch has several, its clips run one after the other if the
-    provider gains nothing from batches, and otherwise in the ``ragged`` graph, whose attention forms a frames x frames
-    matrix.
+    ``fused`` graphs take clips of one length. Where a batch has several, its clips run in the ``ragged`` graph if they
+    are short enough for the frames x frames matrix that its attention forms (see `Provider.unequal`), and otherwise one
+    after the other.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, attention: str) -> None:
@@ -74,8 +74,11 @@ class Transformer:
         list of float32 [layers, frames, dim]
             For each clip what it would give alone.
         """
-        unequal = len({len(entry) for entry in entries}) > 1
-        if unequal and self._attention == "fused" and not self._device.provider.batches:
+        longest = max(len(entry) for entry in entries)
+        if self._device.provider.name == "tensorrt" and (longest > FRAMES[2] or len(entries) > BATCH):
+            return self._beyond_profiles().states(entries, layers)
+        unequal = any(len(entry) < longest for entry in entries)
+        if unequal and self._attention == "fused" and longest > self._device.provider.unequal:
             return [self.states([entry], layers)[0] for entry in entries]
         deeper = _deeper(layers)
         outputs = dict(zip(deeper, self._run(entries, deeper), strict=True)) if deeper else {}
@@ -107,18 +110,18 @@ class Transformer:
 
         At the widest there are a layer's input and output, queries, keys, values and what is attended to, and the
         feed-forward's inner dimension, four times as wide, before and after its GELU; beside them stand the hidden
-        states asked for. The frames x frames matrix is not among them: no graph that the providers choose for clips of
-        one length forms it, but TensorRT's.
+        states asked for. Where clips of different lengths may share a run, the frames x frames matrix takes at most as
+        much again (see `Provider.unequal`). Else it is not counted: no graph that the providers choose forms it, but
+        TensorRT's.
         """
         wide = (6 + 2 * 4 + layers) * self._bundle.dim * np.dtype(np.float32).itemsize
-        return clips * self._device.padded(frames) * wide
+        matrix = 2 if frames <= self._device.provider.unequal else 1
+        return clips * self._device.padded(frames) * wide * matrix
 
     def _run(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips padded to one length: for each layer float32 [batch, frames, dim]."""
         lengths = [len(entry) for entry in entries]
         clips, longest = len(entries), max(lengths)
-        if self._device.provider.name == "tensorrt" and (longest > FRAMES[2] or clips > BATCH):
-            return self._beyond_profiles()._run(entries, layers)
         ragged = min(lengths) < longest
         key = self._fixed(clips, longest, layers)
         if key is None or key not in self._sessions or (ragged and key.variant == "fused"):

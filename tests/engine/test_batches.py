@@ -126,12 +126,12 @@ def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)
 
 
-@pytest.mark.parametrize(("batches", "graphs"), [({}, ["fused"] * 3), ({"fp32": 4}, ["ragged"])])
-def test_unequal_clips_run_alone_where_batches_gain_nothing(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, batches: dict[str, int], graphs: list[str]
+@pytest.mark.parametrize(("unequal", "graphs"), [(0, ["fused"] * 3), (73, ["fused"] * 3), (74, ["ragged"])])
+def test_unequal_clips_run_alone_where_their_matrix_is_too_large(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, unequal: int, graphs: list[str]
 ) -> None:
-    """The graph for unequal clips forms a matrix of frames x frames on the CPU."""
-    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], batches=batches))
+    """The graph for unequal clips forms a matrix of frames x frames; the longest here has 74."""
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], unequal=unequal))
     encoder, ran, run = Encoder(bundle, provider="cpu"), [], Session.run
 
     def spy(self: Session, inputs: Any) -> Any:
@@ -147,3 +147,19 @@ def test_unequal_clips_run_alone_where_batches_gain_nothing(
 def test_what_cannot_be_warmed_up(encoder: Encoder, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected"):
         encoder.warm_up(**options)
+
+
+def test_memory_counts_the_matrix_of_unequal_clips(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def layer() -> list[int]:
+        encoder = Encoder(bundle, provider="cpu")
+        return [encoder.memory(2, samples) - encoder.memory(1, samples) for samples in (RATE, 2 * RATE)]
+
+    without = layer()
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], unequal=74))
+    assert layer() == [2 * without[0], without[1]]
+
+
+def test_where_the_matrix_would_outgrow_all_else() -> None:
+    """Scores and their softmax, of heads of 64 dimensions, against what `Transformer.memory` counts beside them."""
+    dim, frames = 768, PROVIDERS["cuda"].unequal
+    assert 2 * frames * (dim // 64) <= (6 + 2 * 4 + 1) * dim < 2 * (frames + 1) * (dim // 64)

@@ -105,6 +105,14 @@ def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: 
     from mertric.bundle import read_bundle
 
     monkeypatch.setitem(PROVIDERS, "cuda", PROVIDERS["cpu"])
+    opened = []
+    real = session.Session.__init__
+
+    def spy(self: Any, graph: Path, outputs: Any, **rest: Any) -> None:
+        opened.append(graph.name)
+        real(self, graph, outputs, **rest)
+
+    monkeypatch.setattr(session.Session, "__init__", spy)
     device = Device(provider=PROVIDERS["tensorrt"], precision="fp32", threads=None)
     transformer = Transformer(read_bundle(bundle), device=device, attention="portable")
     plain = Transformer(read_bundle(bundle), device=choose_device("cpu", "fp32"), attention="fused")
@@ -113,6 +121,10 @@ def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: 
         entries = list(rng.standard_normal((clips, frames, 64)).astype(np.float32))
         for got, expected in zip(transformer.states(entries, (0, 1)), plain.states(entries, (0, 1)), strict=True):
             np.testing.assert_allclose(got, expected, atol=1e-5)
+    unequal = [rng.standard_normal((frames, 64)).astype(np.float32) for frames in (2250, 7)]
+    for got, alone in zip(transformer.states(unequal, (1,)), unequal, strict=True):
+        np.testing.assert_allclose(got, plain.states([alone], (1,))[0], atol=1e-5)
+    assert set(opened) == {"encoder.fused.onnx"}, "no matrix of so many frames"
     with pytest.raises(ProviderError, match="TensorrtExecutionProvider"):
         transformer.states([rng.standard_normal((9, 64)).astype(np.float32)], (1,))
 
