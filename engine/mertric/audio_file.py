@@ -127,7 +127,7 @@ def _open(path: Path) -> SoundFile:
     import soundfile
 
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
     try:
         return soundfile.SoundFile(path)

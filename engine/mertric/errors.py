@@ -36,6 +36,10 @@ class InputError(MertricError, ValueError):
     """An argument or an array is outside what a function takes: shape, dtype, range or name."""
 
 
+class OutputError(MertricError):
+    """A file cannot be written."""
+
+
 class PairingError(MertricError):
     """References and estimates cannot be matched."""
 

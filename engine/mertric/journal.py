@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from mertric.errors import InputError
+from mertric.output import writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,6 +61,8 @@ class Journal:
         self._cut_off = False
         if path is None or not path.exists():
             return
+        if not path.is_file():
+            raise InputError(f"the journal {path} cannot be read (it is not a regular file). Name another file.")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -75,13 +78,20 @@ class Journal:
         return self._known.get(key)
 
     def keep(self, key: str, outcomes: list[Outcome]) -> None:
-        """Append outcomes under a key."""
+        """Append outcomes under a key.
+
+        Raises
+        ------
+        OutputError
+            The file system refuses.
+        """
         if self._path is None:
             return
         line = json.dumps({"key": key, "outcomes": [asdict(outcome) for outcome in outcomes]})
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("\n" * self._cut_off + line + "\n")
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("\n" * self._cut_off + line + "\n")
         self._cut_off = False
 
     def _read(self, line: str) -> None:

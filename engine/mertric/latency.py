@@ -39,13 +39,18 @@ def measure_latency(
     list of dict
         For each length: ``seconds``, ``batch``, ``runs``, the ``median_ms``, ``p99_ms`` and ``min_ms`` of a run, and
         ``real_time_factor``, the median over the audio's duration.
+
+    Raises
+    ------
+    InputError
+        A length is not finite, or `batch` below 1.
     """
     rng = np.random.default_rng(SEED)
     rows: list[dict[str, object]] = []
     for length in seconds:
+        encoder.warm_up([length], batch=batch)
         count = round(length * encoder.bundle.sample_rate)
         clips = [0.1 * rng.standard_normal(count).astype(np.float32) for _ in range(batch)]
-        encoder.warm_up([length], batch=batch)
         encoder.embed_batch(clips, sample_rate=encoder.bundle.sample_rate)
         times = np.empty(runs)
         for run in range(runs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def read_manifest(path: Path) -> list[Pair]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PairingError(f"{path} cannot be read as a manifest ({error}). Expected CSV or JSON in UTF-8.") from error
-    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
+    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
     if not rows:
         raise PairingError(f"{path} lists no pairs; expected rows with {', '.join(COLUMNS)}.")
     for number, row in enumerate(rows, 1):

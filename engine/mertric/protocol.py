@@ -38,7 +38,8 @@ class Protocol:
         """Round samples at the model's rate, float32 [samples], to the values that 16-bit PCM can hold."""
         if not self.pcm16:
             return samples
-        steps = np.rint(samples * np.float32(32768)).clip(-32768, 32767)
+        with np.errstate(over="ignore"):  # what is too loud is cut off, however loud
+            steps = np.rint(samples * np.float32(32768)).clip(-32768, 32767)
         return np.asarray(steps / np.float32(32768), np.float32)
 
     def finish(self, hidden: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.float16]:

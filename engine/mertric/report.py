@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mertric.output import replacing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,20 +71,19 @@ def write_text(path: Path | str, text: str) -> None:
     """Write a UTF-8 file through a temporary one beside it, so that a reader never sees half of it.
 
     What is there and is not a file, such as ``/dev/stdout``, is written to as it is.
+
+    Raises
+    ------
+    OutputError
+        The file system refuses.
     """
     target = Path(path)
     if target.exists() and not target.is_file():
-        target.write_text(text, encoding="utf-8", newline="")
+        with writing(target):
+            target.write_text(text, encoding="utf-8", newline="")
         return
-    target = target.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
+    with replacing(target) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _cell(value: object) -> str:

@@ -114,6 +114,8 @@ def test_sixteen_bits_hold_what_pcm_holds() -> None:
     expected = np.array([0, 1, -1, 8192, 32767, 32767, -32768, -32768]) / 32768
     np.testing.assert_array_equal(PROTOCOLS["paper"].prepare(samples), expected)
     assert PROTOCOLS["float"].prepare(samples) is samples
+    loudest = np.array([3e38, -3e38], np.float32)
+    np.testing.assert_array_equal(PROTOCOLS["paper"].prepare(loudest), [32767 / 32768, -1])
 
 
 def test_protocols_round_embeddings() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -161,6 +162,13 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="is a folder; expected an audio file"):
         read_audio(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(AudioError, match=r"pipe\.wav is not a regular file; expected an audio file"):
+        read_audio(tmp_path / "pipe.wav")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +161,73 @@ def test_errors_end_in_one_message(
     assert "Traceback" not in err + out
 
 
+@pytest.mark.parametrize("option", ["--csv", "--json"])
+def test_a_file_that_cannot_be_written_costs_no_table(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    code, out, err = run("score", *folders, "--model", bundle, option, tmp_path / "rows")
+    assert code == 2
+    assert "mert_mse" in out
+    assert err.splitlines()[-1] == (
+        f"mertric: {tmp_path / 'rows'} cannot be written (No space left on device). Check the path and the space that "
+        "is free, or name another."
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["est", "ref"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--csv", "ref/a.wav/b/rows.csv"], r"--csv.*rows\.csv cannot be written: \S+a\.wav is no folder that takes"),
+        (["--journal", "ref"], r"--journal.* is a directory"),
+        (["--csv", "rows", "--json", "ref/../rows"], r"--json.*rows is what --csv writes too\. Name another file"),
+        (["--csv", "rows", "--journal", "rows"], r"--journal.*rows is what --csv writes too"),
+        (["--overlap", "1"], r"--overlap.* 1\.0 is not in the range 0<=x<1"),
+    ],
+)
+def test_options_are_refused_before_any_work(
+    run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(folders[0].parent)
+    code, _, err = run("score", *folders, "--model", "gone", *options)
+    assert code == 2
+    assert re.search(message, err), err
+
+
+def test_what_is_no_file_may_be_written_by_several_options(run: Run, folders: tuple[Path, Path], bundle: Path) -> None:
+    assert run("score", *folders, "--model", bundle, "--csv", os.devnull, "--json", os.devnull)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "mertric: interrupted."),
+        (OSError(errno.ENOSPC, "No space"), 2, "mertric: [Errno 28] No space. Check the path, its permissions and the"),
+        (MemoryError("8 PiB"), 2, "mertric: memory ran out (8 PiB). Use shorter clips or smaller batches."),
+    ],
+)
+def test_what_stops_the_program(
+    run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("mertric.scoring.score_pairs", stop)
+    found, _, err = run("score", *folders, "--metrics", "sdr")
+    assert found == code
+    assert err.strip().startswith(message)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_bench_of_no_length(run: Run, bundle: Path, seconds: str) -> None:
+    code, _, err = run("bench", "--model", bundle, "--seconds", seconds)
+    assert (code, err) == (2, f"mertric: a clip of {seconds} s was asked for; expected 0 or more, and not infinite.\n")
+
+
 def test_help_lists_every_command() -> None:
     result = CliRunner().invoke(cli, ["--help"])
     assert result.exit_code == 0
@@ -218,6 +288,28 @@ def test_embed_in_float16_and_with_faults(run: Run, folders: tuple[Path, Path], 
     code, _, err = run("embed", folders[0] / "b.wav", tmp_path / "gone.wav", "-o", out, "--model", bundle)
     assert code == 2
     assert "gone.wav does not exist" in err
+
+
+def test_embed_says_what_is_stale_and_leaves_nothing_half_written(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    assert run("embed", folders[0] / "a.wav", "-o", output, "--model", bundle)[0] == 0
+    (folders[0] / "a.wav").write_text("no audio")
+    code, _, err = run("embed", folders[0] / "a.wav", folders[0] / "sub" / "c.wav", "-o", output, "--model", bundle)
+    assert code == 1
+    assert f"leave it out. {output / 'a.wav.npz'} is of an earlier run.\n" in err
+    assert sorted(path.name for path in output.iterdir()) == ["a.wav.npz", "c.wav.npz"]
+
+    def full(file: Path, **_: Any) -> None:
+        file.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    code, _, err = run("embed", folders[0] / "b.wav", "-o", output, "--model", bundle)
+    assert code == 2
+    assert f"mertric: {output / 'b.wav.npz'} cannot be written (No space left on device)." in err
+    assert sorted(path.name for path in output.iterdir()) == ["a.wav.npz", "c.wav.npz"]
 
 
 def test_embed_never_writes_two_files_to_one_place(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mertric.errors import InputError
+from mertric.errors import InputError, OutputError
 from mertric.journal import Journal, Outcome, journal_key
 
 OUTCOME = Outcome(
@@ -86,3 +86,18 @@ def test_keys_follow_settings_and_files(tmp_path):
     first.unlink()
     keys.add(journal_key(settings, (first, second)))
     assert len(keys) == 6
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_what_is_no_file_is_not_read(tmp_path):
+    """A device may have no end."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(InputError, match=r"the journal \S+fifo cannot be read \(it is not a regular file\)\. Name"):
+        Journal(tmp_path / "fifo")
+
+
+def test_a_journal_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    journal = Journal(tmp_path / "file" / "j.jsonl")
+    with pytest.raises(OutputError, match=r"j\.jsonl cannot be written \(.*\)\. Check the path and the space"):
+        journal.keep("a", [OUTCOME])

@@ -49,6 +49,13 @@ def test_two_columns_are_enough(write, tmp_path):
     assert (pair.reference, pair.estimate, pair.problem) == (tmp_path / "r.wav", tmp_path / "e.wav", None)
 
 
+def test_names_may_hold_what_csv_quotes(write, tmp_path):
+    names = ["with, comma.wav", 'with "quotes".wav', "with\nnewline.wav"]
+    quoted = ['"' + name.replace('"', '""') + '"' for name in names]
+    pairs = read_manifest(write("m.csv", "reference,estimate\n" + "".join(f"{name},{name}\n" for name in quoted)))
+    assert [pair.reference for pair in pairs] == [tmp_path / name for name in names]
+
+
 def test_json_says_the_same_as_csv(write):
     rows = [{"reference": "r.wav", "estimate": "e.wav", "model": None, "track": 7}]
     found = read_manifest(write("m.json", json.dumps(rows)))

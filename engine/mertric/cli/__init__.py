@@ -20,6 +20,9 @@ _COMMANDS = {
     "doctor": "Show versions and providers, what works here and why not.",
 }
 
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 1 says that rows are not ok."""
+
 
 class _LazyGroup(click.Group):
     """A group that imports a subcommand only when it is asked for, so that `--help` stays quick."""
@@ -35,6 +38,13 @@ class _LazyGroup(click.Group):
             raise TypeError(f"mertric.cli.{cmd_name}.command is not a click command")
         return command
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("mertric: interrupted.", err=True)
+            ctx.exit(_INTERRUPTED)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -47,9 +57,15 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; a `MertricError` becomes a message and exit code 2."""
+    """Run the command line; a `MertricError`, and what the system refuses, becomes a message and exit code 2."""
     try:
         cli(prog_name="mertric")
     except MertricError as error:
         click.echo(f"mertric: {error}", err=True)
-        sys.exit(2)
+    except OSError as error:
+        click.echo(f"mertric: {error}. Check the path, its permissions and the space that is free.", err=True)
+    except MemoryError as error:
+        click.echo(f"mertric: memory ran out ({error}). Use shorter clips or smaller batches.", err=True)
+    else:
+        return
+    sys.exit(2)

@@ -50,5 +50,7 @@ def command(
         rows = measure_latency(encoder, seconds=seconds, batch=batch, runs=runs, advance=lambda: progress.advance(task))
     where = {"model": encoder.bundle.model, "provider": encoder.provider, "precision": encoder.precision}
     rows = [{**where, **row} for row in rows]
-    write_rows(rows, csv_path=csv_path, json_path=json_path)
-    show_table(rows, list(rows[0]))
+    try:
+        write_rows(rows, csv_path=csv_path, json_path=json_path)
+    finally:  # a full disk costs the files alone
+        show_table(rows, list(rows[0]))

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from mertric.cli.options import FILE, PATH
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mertric.listening.analysis import Result
     from mertric.listening.items import Ratings
     from mertric.listening.matching import RatedScores
     from mertric.listening.scores import Scores
 
-_FILE = click.Path(path_type=Path)
 _SHORT = {"spearman": "SRCC", "pearson": "PCC", "kendall": "KRCC"}
 
 
 @click.command()
-@click.argument("scores", type=_FILE)
-@click.argument("ratings", type=_FILE)
+@click.argument("scores", type=PATH)
+@click.argument("ratings", type=PATH)
 @click.option("--by", type=click.Choice(["stem", "model_type", "model"]), help="Split items; 'all' is added.")
 @click.option("--metrics", multiple=True, metavar="A,B,...", help="Metrics to show (default: all); repeatable.")
 @click.option("--level", type=click.Choice(["item", "system", "both"]), default="both", show_default=True)
@@ -30,10 +31,10 @@ _SHORT = {"spearman": "SRCC", "pearson": "PCC", "kendall": "KRCC"}
 @click.option("--compare", nargs=2, multiple=True, metavar="A B", help="Does A follow listeners better than B?")
 @click.option("--max-violations", type=int, default=3, show_default=True, help="Bake-Off: drop rows above it.")
 @click.option("--average", type=click.Choice(["mean", "median"]), default="mean", show_default=True)
-@click.option("--latex", type=_FILE, metavar="F", help="Write booktabs tables.")
-@click.option("--plots", type=_FILE, metavar="DIR", help="Write scatters, bars and the curve over layers.")
-@click.option("--csv", "csv_file", type=_FILE, metavar="F", help="Write the correlations.")
-@click.option("--json", "json_file", type=_FILE, metavar="F", help="Write every finding and what was left out.")
+@click.option("--latex", type=FILE, metavar="F", help="Write booktabs tables.")
+@click.option("--plots", type=PATH, metavar="DIR", help="Write scatters, bars and the curve over layers.")
+@click.option("--csv", "csv_file", type=FILE, metavar="F", help="Write the correlations.")
+@click.option("--json", "json_file", type=FILE, metavar="F", help="Write every finding and what was left out.")
 def command(
     scores: Path,
     ratings: Path,

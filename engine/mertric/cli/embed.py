@@ -66,6 +66,7 @@ def command(
     from mertric.errors import InputError
     from mertric.files import find_audio
     from mertric.loading import load
+    from mertric.output import replacing
     from mertric.protocol import get_protocol
     from mertric.scheduler import Scheduler
 
@@ -90,17 +91,16 @@ def command(
             embeddings = clip.embeddings
             if embeddings is None:
                 failed += 1
-                click.echo(f"mertric: {clip.problem}", err=True)
+                stale = f" {target} is of an earlier run." if target.exists() else ""
+                click.echo(f"mertric: {clip.problem}{stale}", err=True)
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_name(f".{target.name}")
-            np.savez(
-                unfinished,
-                hidden=embeddings.hidden.astype(dtype, copy=False),
-                layers=np.array(embeddings.layers),
-                times=embeddings.times,
-            )
-            unfinished.replace(target)
+            with replacing(target) as unfinished:
+                np.savez(
+                    unfinished,
+                    hidden=embeddings.hidden.astype(dtype, copy=False),
+                    layers=np.array(embeddings.layers),
+                    times=embeddings.times,
+                )
     click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
     if failed:
         sys.exit(2 if failed == len(jobs) else 1)

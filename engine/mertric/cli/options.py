@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -22,8 +23,29 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 PATH: click.Path = click.Path(path_type=Path)
-FILE: click.Path = click.Path(path_type=Path, dir_okay=False, writable=True)
-"""A file to write: refused before any work where it is a folder or cannot be written."""
+
+
+class OutputFile(click.Path):
+    """A file to write: refused before any work where it cannot be, or where another option writes it too."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.exists() and not path.is_file():
+            return path  # such as /dev/stdout
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK)):
+            self.fail(f"{path} cannot be written: {folder} is no folder that takes new files.", param, ctx)
+        taken = {} if ctx is None else ctx.meta.setdefault("mertric.outputs", {})
+        name = None if param is None else param.opts[0]
+        if (other := taken.setdefault(path.resolve(), name)) != name:
+            self.fail(f"{path} is what {other} writes too. Name another file.", param, ctx)
+        return path
+
+
+FILE = OutputFile()
 
 
 def model_options(function: _F) -> _F:
@@ -57,7 +79,11 @@ def protocol_option(function: _F) -> _F:
 def window_options(function: _F) -> _F:
     """Add `--window` and `--overlap`."""
     function = click.option(
-        "--overlap", type=float, default=0.5, show_default=True, help="Share of a window that the next one sees too."
+        "--overlap",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.5,
+        show_default=True,
+        help="Share of a window that the next one sees too.",
     )(function)
     return click.option(
         "--window",
@@ -87,8 +113,9 @@ def make_windows(window: float | None, overlap: float) -> Windows | None:
 
     if window is None:
         return None
+    windows = Windows(seconds=window, overlap=overlap)
     click.echo(f"Attention is limited to windows of {window:g} s: an approximation.", err=True)
-    return Windows(seconds=window, overlap=overlap)
+    return windows
 
 
 def table_options(function: _F) -> _F:

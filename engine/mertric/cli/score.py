@@ -94,8 +94,10 @@ def command(
         journal=journal,
         memory=memory,
     )
-    write_rows(rows, csv_path=csv_path, json_path=json_path)
-    show_table(rows, _terminal_columns(rows))
+    try:
+        write_rows(rows, csv_path=csv_path, json_path=json_path)
+    finally:  # a full disk costs the files alone
+        show_table(rows, _terminal_columns(rows))
     if means := mean_rows(rows, names):
         show_table(means, list(means[0]), title="Means over the rows with a finite value")
     if encoder is not None and not encoder.bundle.trained:

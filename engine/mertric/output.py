@@ -1,0 +1,54 @@
+"""Files that appear whole or not at all, and what is said where they cannot be written."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mertric.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the file system says while `path` is written into an OutputError.
+
+    Raises
+    ------
+    OutputError
+        The block ended with an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}). Check the path and the space that is free, or name "
+            "another."
+        ) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a file beside `path`, of the same ending, that takes its place when the block ends without an error.
+
+    Folders above are made where they are missing.
+
+    Raises
+    ------
+    OutputError
+        The file system refuses.
+    """
+    target = path.resolve()
+    partial = target.with_name(f".{os.getpid()}.{target.name}")
+    with writing(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield partial
+            partial.replace(target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
