@@ -25,6 +25,8 @@ FRONTEND = "frontend.onnx"
 PORTABLE_FRONTEND = "frontend.portable.onnx"
 POSITIONS = "positions.onnx"
 FOLD = "fold.npz"
+PORTABLE = ("portable", "pointwise")
+"""Variants of the encoder graph that have ONNX operators alone."""
 _AGAIN = "Export the bundle again (mertric export)."
 
 
@@ -119,7 +121,7 @@ class Bundle:
         BundleError
             There are no graphs in that precision.
         """
-        portable = attention in ("portable", "pointwise") and f"{precision}/{PORTABLE_FRONTEND}" in self.files
+        portable = attention in PORTABLE and f"{precision}/{PORTABLE_FRONTEND}" in self.files
         return self.graphs(precision) / (PORTABLE_FRONTEND if portable else FRONTEND)
 
     def check_files(self, precision: str) -> None:

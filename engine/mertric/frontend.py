@@ -41,10 +41,8 @@ class FrontEnd:
         self._bundle = bundle
         self._chunk = chunk
         self._device = device
-        self._padded = device.padded
         self._graph = bundle.frontend(device.graphs, attention)
         self._fixed: dict[int, Session] = {}
-        graphs = bundle.graphs(device.graphs)
         self._first = bundle.first_convolution()
         taps, channels = self._first.weight.shape[1] + 1, self._first.weight.shape[0]
         counts = [device.padded(min(count, chunk)) for count in (*FRAMES[:2], chunk)]
@@ -61,7 +59,7 @@ class FrontEnd:
             )
             positions = pool.submit(
                 Session,
-                graphs / POSITIONS,
+                bundle.graphs(device.graphs) / POSITIONS,
                 ["state_0"],
                 device=device,
                 profiles={"features": features},
@@ -73,12 +71,12 @@ class FrontEnd:
         frames, dim = self._bundle.frames(samples.size), self._bundle.dim
         clip = fold(self._first, samples)
         before, padding = self._bundle.position_taps // 2, self._bundle.position_taps - 1
-        features = np.zeros((frames + self._padded(1) + padding, dim), np.float32)
+        features = np.zeros((frames + self._device.padded(1) + padding, dim), np.float32)
         for start, count in _chunks(frames, self._chunk):
             features[before + start : before + start + count] = self._features(clip, start, count)
         entry = np.empty((frames, dim), np.float32)
         for start, count in _chunks(frames, self._chunk):
-            window = features[start : start + self._padded(count) + padding]
+            window = features[start : start + self._device.padded(count) + padding]
             entry[start : start + count] = self._positions.run({"features": window[None]})[0][0, :count]
         return entry
 
@@ -92,7 +90,7 @@ class FrontEnd:
         """
         if self._device.fixed_attention is None:
             return
-        for count in {self._padded(count) for _, count in _chunks(frames, self._chunk)} - self._fixed.keys():
+        for count in {self._device.padded(count) for _, count in _chunks(frames, self._chunk)} - self._fixed.keys():
             rows, (channels, taps) = self._rows(count), self._first.weight.shape
             session = Session(self._graph, ["features"], device=self._device, sizes={"batch": 1, "rows": rows})
             session.run(
@@ -108,7 +106,7 @@ class FrontEnd:
 
         At the widest there is what the first convolution gives, before and after its GELU, of one chunk.
         """
-        rows, channels = self._rows(self._padded(min(frames, self._chunk))), self._first.weight.shape[0]
+        rows, channels = self._rows(self._device.padded(min(frames, self._chunk))), self._first.weight.shape[0]
         return int(2 * rows * channels * np.dtype(np.float32).itemsize)
 
     def _rows(self, count: int) -> int:
@@ -117,7 +115,7 @@ class FrontEnd:
 
     def _features(self, clip: FoldedClip, start: int, count: int) -> NDArray[np.float32]:
         """Run the front end for `count` frames from `start`: float32 [count, dim]."""
-        padded = self._padded(count)
+        padded = self._device.padded(count)
         windows = clip.windows(start * self._bundle.rows_per_frame, self._rows(padded))
         session = self._fixed.get(padded, self._frontend)
         (features,) = session.run({"windows": windows[None], "weights": clip.weights[None]})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mertric.bundle import PORTABLE
 from mertric.errors import InputError
 from mertric_export.graph import GraphBuilder
 from mertric_export.narrow import BrainBuilder, HalfBuilder
 from mertric_export.quantised import PortableQuantisedBuilder, QuantisedBuilder
-from mertric_export.transformer import PLAIN, VARIANTS, Variant
+from mertric_export.transformer import VARIANTS, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,7 @@ class Precision:
 
     def encoder_builder(self, variant: Variant) -> type[GraphBuilder]:
         """Return what builds a variant of the encoder."""
-        return self.portable if self.portable is not None and variant in PLAIN else self.builder
+        return self.portable if self.portable is not None and variant in PORTABLE else self.builder
 
 
 PRECISIONS = {

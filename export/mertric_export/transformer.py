@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from onnx import TensorProto
 
+from mertric.bundle import PORTABLE
 from mertric_export.graph import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ Variant = Literal["fused", "ragged", "portable", "pointwise"]
 SLICES = 4
 """Parts of the feed-forward's inner dimension."""
 VARIANTS: tuple[Variant, ...] = ("fused", "ragged", "portable", "pointwise")
-PLAIN: tuple[Variant, ...] = ("portable", "pointwise")
-"""Variants of ONNX operators alone."""
 
 
 def build_encoder(
@@ -73,7 +72,7 @@ class _Encoder:
         value = graph.input("state_0", dims)
         if self.variant != "fused":
             graph.input("lengths", ("batch",), TensorProto.INT32)
-        if self.variant in PLAIN:
+        if self.variant in PORTABLE:
             self._mask()
         layer = self._stable_layer if config.do_stable_layer_norm else self._layer
         for index in range(config.num_hidden_layers):
@@ -115,7 +114,7 @@ class _Encoder:
 
     def _attention(self, name: str, value: str, residual: str) -> str:
         """Add attention and its residual."""
-        attend = self._plain_attention if self.variant in PLAIN else self._fused_attention
+        attend = self._plain_attention if self.variant in PORTABLE else self._fused_attention
         linear, attended = f"{name}.out_proj", attend(name, value)
         weight = self.graph.sensitive_matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
         return self._residual(linear, attended, weight, residual)
@@ -173,15 +172,15 @@ class _Encoder:
         """
         graph, tensors = self.graph, self.tensors
         inner, outer = f"{name}.intermediate_dense", f"{name}.output_dense"
+        whole = tensors[f"{outer}.weight"].T
         slices = []
         for index, part in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
             rows = slice(part[0], part[-1] + 1)
             weight = graph.matrix(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
             bias = graph.weight(f"{inner}.{index}.bias", tensors[f"{inner}.bias"][rows])
-            whole = tensors[f"{outer}.weight"].T
             after = graph.matrix(f"{outer}.{index}.weight", whole[rows], whole=whole)
             slices.append((weight, bias, after))
-        if self.variant in PLAIN:
+        if self.variant in PORTABLE:
             weights, biases, afters = zip(*slices, strict=True)
             joined = graph.joined(f"{inner}.weight", weights, axis=1)
             bias = graph.node(f"{inner}.bias", "Concat", *biases, axis=0)
