@@ -171,8 +171,8 @@ class BrainBuilder(NarrowBuilder):
     in no other type. What takes a GPU little time stays in float32: sums with a bias, GELU, LayerNorm and residuals.
 
     There was little choice. ONNX Runtime's CUDA provider has no `Pad` in bfloat16 and, at this opset, no `Conv`; it has
-    `Gelu` and ``com.microsoft`` `MultiHeadAttention` only in later versions than the first that mertric supports; and a
-    graph does not load with an operator that has no kernel. Attention in float32 keeps the operator that forms no
+    ``com.microsoft`` `MultiHeadAttention` only in later versions than the first that mertric supports; and a graph does
+    not load with an operator that has no kernel. Attention in float32 keeps the operator that forms no
     frames x frames matrix. In float16 it would be faster, but that ends at 65504, and who asks for bfloat16 does so
     for its range.
     """
