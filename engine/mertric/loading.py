@@ -48,6 +48,11 @@ def load(
     return Encoder(bundle, provider=provider, precision=precision, threads=threads, chunk=chunk)
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, an owner's and a model's name."""
+    return _HUB_ID.fullmatch(name) is not None
+
+
 def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "fp32") -> Path:
     """Return the bundle's directory of a model, which is converted first if it is a hub id not used before.
 
@@ -57,7 +62,7 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
     if path.exists():
         return path
     name = str(model)
-    if not _HUB_ID.fullmatch(name) or path.parent.exists():
+    if not is_hub_id(name) or path.parent.exists():
         raise BundleError(f"{name} does not exist; expected a bundle's directory or a hub id such as {DEFAULT_MODEL}.")
     directory = bundle_directory(name)
     if not (directory / MANIFEST).is_file():

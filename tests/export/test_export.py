@@ -193,6 +193,17 @@ def invoke(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.parametrize("name", ["nowhere", "/no/where", "a/file.wav"])
+def test_a_source_that_is_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A file is not looked for on the hub, even where its path could be a hub id."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file.wav").touch()
+    code, message = invoke(name, "-o", tmp_path / "bundle")
+    assert code == 2
+    assert message.startswith(f"{name} is neither a checkpoint's directory nor a hub id such as m-a-p/")
+
+
 def without_one(directory: Path) -> None:
     tensors = load(directory)
     del tensors[QUERY]

@@ -61,11 +61,16 @@ def command(
     model.safetensors (whole or in shards) or pytorch_model.bin. PyTorch is not needed.
     """
     from mertric.errors import InputError
+    from mertric.loading import DEFAULT_MODEL, is_hub_id
 
     if tracer and (precisions or verify):
         raise InputError("--precision and --verify are for bundles; a traced model is no bundle. Leave --tracer out.")
     if (csv_path or json_path) and not ({*precisions} - {"fp32"} or verify):
         raise InputError("--csv and --json are for what --precision and --verify compare. Give one of these too.")
+    if not Path(source).is_dir() and (Path(source).exists() or not is_hub_id(source)):
+        raise InputError(
+            f"{source} is neither a checkpoint's directory nor a hub id such as {DEFAULT_MODEL}. Check the path."
+        )
     if tracer:
         _trace(source, output, revision, force)
         return
