@@ -32,6 +32,11 @@ class Device:
         return self.provider.precisions[self.precision]
 
     @property
+    def rounds(self) -> bool:
+        """Whether the provider rounds float32 graphs by itself, to bfloat16."""
+        return self.precision != self.graphs
+
+    @property
     def fixed_attention(self) -> str | None:
         """Which encoder graphs to run with fixed shapes; None where nothing is gained by that."""
         fixed = self.provider.fixed

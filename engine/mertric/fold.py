@@ -58,32 +58,56 @@ class FoldedClip:
 
     Attributes
     ----------
-    samples : float32 [samples]
-        Zero mean and unit variance.
-    weights : float32 [taps + 1, channels]
-        The folded weights, and in the last row the biases.
+    samples : tuple of float32 [samples]
+        What each `taps` columns of the windows are taken from: the clip at zero mean and unit variance, or parts of it.
+    weights : float32 [columns, channels]
+        The folded weights, for each of `samples` in turn, and in the rows that are left the biases.
+    taps : int
+        Samples in a window.
     stride : int
         Samples between two windows.
     """
 
-    samples: NDArray[np.float32]
+    samples: tuple[NDArray[np.float32], ...]
     weights: NDArray[np.float32]
+    taps: int
     stride: int
 
     def windows(self, start: int, rows: int) -> NDArray[np.float32]:
-        """Return windows `start` to `start + rows` as float32 [rows, taps + 1], with a last column of ones.
+        """Return windows `start` to `start + rows` as float32 [rows, columns], with ones for the biases.
 
         Windows that reach past the clip's end see zeros there.
         """
-        taps = self.weights.shape[0] - 1
-        first, needed = start * self.stride, (rows - 1) * self.stride + taps
-        samples = self.samples[first : first + needed]
-        if samples.size < needed:
-            samples = np.concatenate([samples, np.zeros(needed - samples.size, np.float32)])
-        step = samples.itemsize
-        output = np.ones((rows, taps + 1), np.float32)
-        output[:, :taps] = as_strided(samples, (rows, taps), (self.stride * step, step), writeable=False)
+        output = np.ones((rows, len(self.weights)), np.float32)
+        first, needed = start * self.stride, (rows - 1) * self.stride + self.taps
+        for index, samples in enumerate(self.samples):
+            part = samples[first : first + needed]
+            if part.size < needed:
+                part = np.concatenate([part, np.zeros(needed - part.size, np.float32)])
+            step = part.itemsize
+            columns = slice(index * self.taps, (index + 1) * self.taps)
+            steps = (self.stride * step, step)
+            output[:, columns] = as_strided(part, (rows, self.taps), steps, writeable=False)
         return output
+
+    def split(self) -> FoldedClip:
+        """Return the same for a product that rounds its factors to bfloat16, as exact as twice its bits allow.
+
+        With h what bfloat16 keeps of a number and l what it leaves of it, xw = (h + l)(h' + l') = hh' + hl' + lh', but
+        for ll', which is too small to matter. A clip's weights are its own, and so would their roundings be, which
+        move the metrics more than those of all that follows in the front end.
+        """
+        (samples,) = self.samples
+        high, low = _halves(samples)
+        kernel_high, kernel_low = _halves(self.weights[: self.taps])
+        weights = [kernel_high, kernel_low, kernel_high, *_halves(self.weights[self.taps :])]
+        return FoldedClip((high, high, low), np.concatenate(weights), self.taps, self.stride)
+
+
+def _halves(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return numbers rounded to bfloat16, the upper half of their bits, and what that leaves of them."""
+    high = ((numbers.view(np.uint32) + np.uint32(1 << 15)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return high, numbers - high
 
 
 def fold(first: FirstConvolution, samples: NDArray[np.float32]) -> FoldedClip:
@@ -114,7 +138,7 @@ def fold(first: FirstConvolution, samples: NDArray[np.float32]) -> FoldedClip:
         weight = gain[:, None] * first.weight
         bias = first.offset - weight @ window_mean
     folded = np.concatenate([weight.T, bias[None]]).astype(np.float32)
-    return FoldedClip(normalized, folded, first.stride)
+    return FoldedClip((normalized,), folded, first.taps, first.stride)
 
 
 def _window_moments(

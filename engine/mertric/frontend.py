@@ -44,10 +44,10 @@ class FrontEnd:
         self._graph = bundle.frontend(device.graphs, attention)
         self._fixed: dict[int, Session] = {}
         self._first = bundle.first_convolution()
-        taps, channels = self._first.weight.shape[1] + 1, self._first.weight.shape[0]
+        columns, channels = self._first.taps + 1, len(self._first.weight)
         counts = [device.padded(min(count, chunk)) for count in (*FRAMES[:2], chunk)]
-        weights = (1, taps, channels)
-        windows = _profile((1, self._rows(count), taps) for count in counts)
+        weights = (1, columns, channels)
+        windows = _profile((1, self._rows(count), columns) for count in counts)
         features = _profile((1, count + bundle.position_taps - 1, bundle.dim) for count in counts)
         with ThreadPoolExecutor(2) as pool:
             frontend = pool.submit(
@@ -69,7 +69,7 @@ class FrontEnd:
     def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
         frames, dim = self._bundle.frames(samples.size), self._bundle.dim
-        clip = fold(self._first, samples)
+        clip = self._fold(samples)
         before, padding = self._bundle.position_taps // 2, self._bundle.position_taps - 1
         features = np.zeros((frames + self._device.padded(1) + padding, dim), np.float32)
         for start, count in _chunks(frames, self._chunk):
@@ -90,15 +90,12 @@ class FrontEnd:
         """
         if self._device.fixed_attention is None:
             return
+        silence = self._fold(np.zeros(self._bundle.receptive_field, np.float32))
         for count in {self._device.padded(count) for _, count in _chunks(frames, self._chunk)} - self._fixed.keys():
-            rows, (channels, taps) = self._rows(count), self._first.weight.shape
-            session = Session(self._graph, ["features"], device=self._device, sizes={"batch": 1, "rows": rows})
-            session.run(
-                {
-                    "windows": np.zeros((1, rows, taps + 1), np.float32),
-                    "weights": np.zeros((1, taps + 1, channels), np.float32),
-                }
-            )
+            rows, columns = silence.windows(0, self._rows(count)), len(silence.weights)
+            sizes = {"batch": 1, "rows": len(rows), "columns": columns}
+            session = Session(self._graph, ["features"], device=self._device, sizes=sizes)
+            session.run({"windows": rows[None], "weights": silence.weights[None]})
             self._fixed[count] = session
 
     def memory(self, frames: int) -> int:
@@ -108,6 +105,10 @@ class FrontEnd:
         """
         rows, channels = self._rows(self._device.padded(min(frames, self._chunk))), self._first.weight.shape[0]
         return int(2 * rows * channels * np.dtype(np.float32).itemsize)
+
+    def _fold(self, samples: NDArray[np.float32]) -> FoldedClip:
+        clip = fold(self._first, samples)
+        return clip.split() if self._device.rounds else clip
 
     def _rows(self, count: int) -> int:
         """Windows that `count` frames take, and one more frame's, which the graph cuts off again."""

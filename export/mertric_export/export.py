@@ -23,6 +23,7 @@ from mertric.bundle import (
     encoder_graph,
     read_bundle,
 )
+from mertric_export.centring import centre, measure_means
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
@@ -36,8 +37,11 @@ from mertric_export.transformer import build_encoder
 from mertric_export.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
+    from mertric_export.config import MertConfig
     from mertric_export.material import Material
 
 
@@ -109,8 +113,9 @@ def export_checkpoint(
         notify("reading the checkpoint")
         checkpoint = read_checkpoint(source, weights=weights)
         notify("writing graphs and weights")
+        centred = centre(checkpoint.config, checkpoint.tensors, measure_means(checkpoint))
         for precision in wanted:
-            _write_graphs(checkpoint, directory / precision, precision)
+            _write_graphs(checkpoint.config, centred, directory / precision, precision)
         _write_fold(checkpoint, directory / FOLD)
         manifest = _manifest(checkpoint, provenance, directory, wanted)
         write_manifest(directory, manifest)
@@ -121,8 +126,10 @@ def export_checkpoint(
     return read_bundle(output)
 
 
-def _write_graphs(checkpoint: Checkpoint, directory: Path, precision: str) -> None:
-    config, tensors = checkpoint.config, checkpoint.tensors
+def _write_graphs(
+    config: MertConfig, tensors: Mapping[str, NDArray[np.float32]], directory: Path, precision: str
+) -> None:
+    """Write the graphs of a precision and their weights, of tensors from `centre`."""
     kind = PRECISIONS[precision]
     directory.mkdir()
     with WeightFile(directory / WEIGHTS) as weights:

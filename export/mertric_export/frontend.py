@@ -58,15 +58,15 @@ def build_frontend(
     """Build the graph from windows of samples to what enters the encoder.
 
     With `a` rows a frame (see `alignment`), `k` taps and `c` channels of the first convolution:
-    ``windows`` [batch, a * (frames + 1), k + 1], whose last column is 1, and ``weights`` [batch, k + 1, c] give
-    ``features`` [batch, frames, hidden_size], all float32. Rows past those that the frames see may hold anything
-    finite. `builder` decides what the graph computes in, see `mertric_export.precisions`.
+    ``windows`` [batch, a * (frames + 1), columns] and ``weights`` [batch, columns, c] give ``features``
+    [batch, frames, hidden_size], all float32. There are k + 1 columns, of which the last is 1, or those of
+    `mertric.fold.FoldedClip.split`. Rows past those that the frames see may hold anything finite. `builder` decides
+    what the graph computes in, see `mertric_export.precisions`.
     """
     alignment(config)
     graph = builder("frontend", weights)
-    columns = config.conv_kernel[0] + 1
-    windows = graph.input("windows", ("batch", "rows", columns))
-    folded = graph.input("weights", ("batch", columns, config.conv_dim[0]))
+    windows = graph.input("windows", ("batch", "rows", "columns"))
+    folded = graph.input("weights", ("batch", "columns", config.conv_dim[0]))
     value = graph.node("conv0.product", "MatMul", windows, folded)
     value = _activate(graph, config, tensors, 0, value)
     for layer in range(1, len(config.conv_dim)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import onnx
@@ -78,6 +78,9 @@ class GraphBuilder:
         Where `weight` puts its arrays.
     """
 
+    coarse: ClassVar[bool] = False
+    """Whether products read values of so few bits that what they have in common is better taken off before."""
+
     def __init__(self, name: str, weights: WeightFile) -> None:
         self._name = name
         self._weights = weights
@@ -119,10 +122,6 @@ class GraphBuilder:
         Matrices that will be `joined` one above the other are rows of a `whole`, [more, out].
         """
         return self.weight(name, array)
-
-    def sensitive_matrix(self, name: str, array: NDArray[np.float32]) -> str:
-        """Refer to the second factor of a product where roundings move the metrics most."""
-        return self.matrix(name, array)
 
     def scaled(self, name: str, matrix: str, factor: str) -> str:
         """Refer to a matrix times a number, by a node on constants."""

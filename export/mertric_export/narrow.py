@@ -70,33 +70,15 @@ BFLOAT16 = NarrowType(
 
 
 class NarrowBuilder(GraphBuilder):
-    """Builds graphs with values in a 16-bit type, `narrow_type`, beside float32.
+    """Builds graphs with values in a 16-bit type, `narrow_type`, beside float32."""
 
-    The product after attention stays in float32, as attention does: what that gives is so alike from frame to frame
-    that to round it moves the metrics more than all other roundings together (see benchmarks/NOTES.md). It is a twelfth
-    of a layer's products.
-    """
-
+    coarse = True
     narrow_type: ClassVar[NarrowType]
 
     def __init__(self, name: str, weights: WeightFile) -> None:
         super().__init__(name, weights)
         self._narrow: set[str] = set()
         self._widened: set[str] = set()
-
-    def sensitive_matrix(self, name: str, array: NDArray[np.float32]) -> str:
-        """Refer to a second factor in float32."""
-        return self.wide_weight(name, array)
-
-    def product(self, name: str, value: str, matrix: str, bias: str | None = None) -> str:
-        """Add `value` @ `matrix` + `bias` in the type of `matrix`."""
-        if matrix in self._narrow:
-            return self._narrow_product(name, value, matrix, bias)
-        product = self.node(f"{name}.product", "MatMul", self.widen(value), matrix)
-        return product if bias is None else self.node(name, "Add", product, self.widen(bias))
-
-    def _narrow_product(self, name: str, value: str, matrix: str, bias: str | None) -> str:
-        return super().product(name, value, matrix, bias)
 
     def _to_narrow(self, value: str) -> str:
         """Bring a value to the 16-bit type, once."""
@@ -135,10 +117,11 @@ class NarrowBuilder(GraphBuilder):
 
 
 class HalfBuilder(NarrowBuilder):
-    """Builds graphs with products, convolutions and GELU in float16, as their types say.
+    """Builds graphs with products, convolutions, GELU and attention as one operator in float16, as their types say.
 
-    Inputs and outputs, the fold's product, LayerNorms, attention and what residuals are added to are in float32. What
-    is computed from a value in float16 is in float16, up to `widen`.
+    Inputs and outputs, the fold's product, LayerNorms and what residuals are added to are in float32, and attention
+    where it is several operators: the products that go into its softmax may be beyond float16. What is computed from a
+    value in float16 is in float16, up to `widen`.
     """
 
     narrow_type = FLOAT16
@@ -183,7 +166,7 @@ class BrainBuilder(NarrowBuilder):
         """Refer to a second factor in bfloat16; ExportError where it is beyond the range of that."""
         return self._narrow_weight(name, array)
 
-    def _narrow_product(self, name: str, value: str, matrix: str, bias: str | None) -> str:
+    def product(self, name: str, value: str, matrix: str, bias: str | None = None) -> str:
         """Add the product in bfloat16, brought to float32, and there the bias."""
         product = self.node(f"{name}.narrow", "MatMul", self._to_narrow(value), matrix)
         widened = self._to_float32(product)

@@ -18,7 +18,7 @@ from mertric.errors import InputError
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     Tensors = Mapping[str, NDArray[np.float32]]
+    Visit = Callable[[str, Array], None]
 
 
-def hidden_states(checkpoint: Checkpoint, samples: ArrayLike) -> list[NDArray[np.float64]]:
+def hidden_states(
+    checkpoint: Checkpoint, samples: ArrayLike, *, visit: Visit = lambda *_: None
+) -> list[NDArray[np.float64]]:
     """All hidden states of one clip.
 
     Parameters
@@ -39,6 +42,9 @@ def hidden_states(checkpoint: Checkpoint, samples: ArrayLike) -> list[NDArray[np
     samples : array of shape [n]
         Mono audio at `checkpoint.config.sample_rate`, as decoded: zero mean and unit variance are made here.
         At least `checkpoint.config.receptive_field` samples, finite.
+    visit : callable
+        Called with ``encoder.layers.N.attention``, ``encoder.layers.N.feed_forward`` and
+        ``encoder.layers.N.feed_forward.output_dense`` and what goes into each: [frames, width].
 
     Returns
     -------
@@ -59,7 +65,7 @@ def hidden_states(checkpoint: Checkpoint, samples: ArrayLike) -> list[NDArray[np
             "finite values: mono audio, in one array. Average the channels, or give a longer clip."
         )
     features = _front_end(config, tensors, (signal - signal.mean()) / np.sqrt(signal.var() + NORMALIZE_EPS))
-    return _encoder(config, tensors, features)
+    return _encoder(config, tensors, features, visit)
 
 
 def _front_end(config: MertConfig, tensors: Tensors, signal: Array) -> Array:
@@ -80,7 +86,7 @@ def _front_end(config: MertConfig, tensors: Tensors, signal: Array) -> Array:
     return _linear(tensors, "feature_projection.projection", x)
 
 
-def _encoder(config: MertConfig, tensors: Tensors, x: Array) -> list[Array]:
+def _encoder(config: MertConfig, tensors: Tensors, x: Array, visit: Visit = lambda *_: None) -> list[Array]:
     """Positional convolution and transformer layers (HuBERT, section II-A)."""
     eps, final = config.layer_norm_eps, "encoder.layer_norm"
     x = x + _positions(config, tensors, x)
@@ -89,13 +95,14 @@ def _encoder(config: MertConfig, tensors: Tensors, x: Array) -> list[Array]:
     states = [x]
     for index in range(config.num_hidden_layers):
         layer = f"encoder.layers.{index}"
-        before, after = f"{layer}.layer_norm", f"{layer}.final_layer_norm"
-        if config.do_stable_layer_norm:
-            x = x + _attention(config, tensors, layer, _normalize(tensors, before, x, eps))
-            x = x + _feed_forward(tensors, layer, _normalize(tensors, after, x, eps))
-        else:
-            x = _normalize(tensors, before, x + _attention(config, tensors, layer, x), eps)
-            x = _normalize(tensors, after, x + _feed_forward(tensors, layer, x), eps)
+        for name, branch, norm in (
+            (f"{layer}.attention", _attention, f"{layer}.layer_norm"),
+            (f"{layer}.feed_forward", _feed_forward, f"{layer}.final_layer_norm"),
+        ):
+            before = _normalize(tensors, norm, x, eps) if config.do_stable_layer_norm else x
+            visit(name, before)
+            after = branch(config, tensors, name, before, visit)
+            x = x + after if config.do_stable_layer_norm else _normalize(tensors, norm, x + after, eps)
         states.append(x)
     if config.do_stable_layer_norm:
         states[-1] = _normalize(tensors, final, states[-1], eps)
@@ -113,22 +120,23 @@ def _positions(config: MertConfig, tensors: Tensors, x: Array) -> Array:
     return _gelu((np.concatenate(parts, axis=1) + tensors[f"{name}.bias"])[: len(x)])
 
 
-def _attention(config: MertConfig, tensors: Tensors, layer: str, x: Array) -> Array:
+def _attention(config: MertConfig, tensors: Tensors, name: str, x: Array, _: Visit) -> Array:
     """Multi-head self-attention (Vaswani et al. 2017, section 3.2)."""
     query, key, value = (
-        _linear(tensors, f"{layer}.attention.{name}", x)
+        _linear(tensors, f"{name}.{part}_proj", x)
         .reshape(len(x), config.num_attention_heads, config.head_dim)
         .transpose(1, 0, 2)
-        for name in ("q_proj", "k_proj", "v_proj")
+        for part in "qkv"
     )
     weights = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(config.head_dim), axis=-1)
     joined = (weights @ value).transpose(1, 0, 2).reshape(x.shape)
-    return _linear(tensors, f"{layer}.attention.out_proj", joined)
+    return _linear(tensors, f"{name}.out_proj", joined)
 
 
-def _feed_forward(tensors: Tensors, layer: str, x: Array) -> Array:
-    x = _gelu(_linear(tensors, f"{layer}.feed_forward.intermediate_dense", x))
-    return _linear(tensors, f"{layer}.feed_forward.output_dense", x)
+def _feed_forward(_: MertConfig, tensors: Tensors, name: str, x: Array, visit: Visit) -> Array:
+    x = _gelu(_linear(tensors, f"{name}.intermediate_dense", x))
+    visit(f"{name}.output_dense", x)
+    return _linear(tensors, f"{name}.output_dense", x)
 
 
 def _convolve(x: Array, weight: NDArray[np.float32], stride: int) -> Array:

@@ -43,6 +43,8 @@ def build_encoder(
 
     Parameters
     ----------
+    tensors
+        From `mertric_export.centring.centre`.
     variant
         ``fused`` and ``ragged`` have attention as one ``com.microsoft`` operator, whose CPU and CUDA kernels without
         ``lengths`` never form the frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
@@ -69,7 +71,7 @@ class _Encoder:
     def build(self) -> onnx.ModelProto:
         graph, config = self.graph, self.config
         dims = ("batch", "frames", config.hidden_size)
-        value = graph.input("state_0", dims)
+        value = self._less_mean(graph.input("state_0", dims))
         if self.variant != "fused":
             graph.input("lengths", ("batch",), TensorProto.INT32)
         if self.variant in PORTABLE:
@@ -80,8 +82,24 @@ class _Encoder:
             last = index == config.num_hidden_layers - 1
             if last and config.do_stable_layer_norm:
                 value = self._norm("encoder.layer_norm", value)
-            graph.output(value, f"state_{index + 1}", dims)
+            graph.output(self._with_mean(index + 1, value), f"state_{index + 1}", dims)
         return graph.model()
+
+    def _less_mean(self, state: str) -> str:
+        """Take the mean of hidden state 0 off, where `centre` says so."""
+        if (mean := self._mean(0)) is None:
+            return state
+        return self.graph.node("state_0.centred", "Sub", state, mean)
+
+    def _with_mean(self, number: int, value: str) -> str:
+        """Give a hidden state back what `centre` took off."""
+        if (mean := self._mean(number)) is None:
+            return value
+        return self.graph.node(f"state_{number}.whole", "Add", value, mean)
+
+    def _mean(self, number: int) -> str | None:
+        name = f"encoder.layers.{number}.mean"
+        return self.graph.wide_weight(name, self.tensors[name]) if name in self.tensors else None
 
     def _mask(self) -> None:
         """Add ``mask`` [batch, 1, 1, frames] from ``lengths``: 0 within a clip, so low that its share is 0 beyond."""
@@ -116,27 +134,26 @@ class _Encoder:
         """Add attention and its residual."""
         attend = self._plain_attention if self.variant in PORTABLE else self._fused_attention
         linear, attended = f"{name}.out_proj", attend(name, value)
-        weight = self.graph.sensitive_matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
-        return self._residual(linear, attended, weight, residual)
+        weight = self.graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
+        return self._residual(linear, attended, weight, self._shifted(residual, f"{name}.residual"))
 
     def _fused_attention(self, name: str, value: str) -> str:
         graph = self.graph
         projected = [
-            graph.widen(
-                graph.product(
-                    f"{name}.{part}",
-                    value,
-                    graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T),
-                )
+            graph.product(
+                f"{name}.{part}",
+                value,
+                graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T),
             )
             for part in "qkv"
         ]
-        biases = np.concatenate([self.tensors[f"{name}.{part}_proj.bias"] for part in "qkv"])
+        biases = [self.tensors[f"{name}.{part}_proj.bias"] for part in "qk"]
+        biases.append(np.zeros_like(biases[0]))
         return graph.node(
             name,
             "MultiHeadAttention",
             *projected,
-            graph.wide_weight(f"{name}.qkv_bias", biases),
+            graph.weight(f"{name}.qkv_bias", np.concatenate(biases)),
             *(["lengths"] if self.variant == "ragged" else []),
             domain=MICROSOFT,
             num_heads=self.config.num_attention_heads,
@@ -150,11 +167,11 @@ class _Encoder:
         for part, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
             linear = f"{name}.{part}_proj"
             weight = graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
-            bias = graph.weight(f"{linear}.bias", self.tensors[f"{linear}.bias"])
+            bias = "" if part == "v" else graph.weight(f"{linear}.bias", self.tensors[f"{linear}.bias"])
             if part == "q":
                 weight = graph.scaled(f"{linear}.scaled_weight", weight, scale)
                 bias = graph.node(f"{linear}.scaled_bias", "Mul", bias, scale)
-            projected = graph.widen(graph.product(linear, value, weight, bias))
+            projected = graph.widen(graph.product(linear, value, weight, bias or None))
             parted = graph.node(f"{name}.{part}.parted", "Reshape", projected, split)
             heads[part] = graph.node(f"{name}.{part}", "Transpose", parted, perm=order)
         similarity = graph.node(f"{name}.similarity", "MatMul", heads["q"], heads["k"])
@@ -172,44 +189,61 @@ class _Encoder:
         """
         graph, tensors = self.graph, self.tensors
         inner, outer = f"{name}.intermediate_dense", f"{name}.output_dense"
-        whole = tensors[f"{outer}.weight"].T
+        whole, centred = tensors[f"{outer}.weight"].T, self._centres_inner
         slices = []
         for index, part in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
             rows = slice(part[0], part[-1] + 1)
             weight = graph.matrix(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
             bias = graph.weight(f"{inner}.{index}.bias", tensors[f"{inner}.bias"][rows])
             after = graph.matrix(f"{outer}.{index}.weight", whole[rows], whole=whole)
-            slices.append((weight, bias, after))
+            mean = graph.weight(f"{inner}.{index}.mean", tensors[f"{name}.inner_mean"][rows]) if centred else ""
+            slices.append((weight, bias, mean, after))
+        shifted = self._shifted(residual, f"{name}.residual", *([f"{name}.inner_image"] if centred else []))
         if self.variant in PORTABLE:
-            weights, biases, afters = zip(*slices, strict=True)
+            weights, biases, means, afters = zip(*slices, strict=True)
             joined = graph.joined(f"{inner}.weight", weights, axis=1)
             bias = graph.node(f"{inner}.bias", "Concat", *biases, axis=0)
+            mean = graph.node(f"{inner}.mean", "Concat", *means, axis=0)
             after = graph.joined(f"{outer}.weight", afters, axis=0)
-            return self._residual(outer, self._activated(inner, value, joined, bias), after, residual)
+            return self._residual(outer, self._activated(inner, value, joined, bias, mean), after, shifted)
         total = ""
-        for index, (weight, bias, after) in enumerate(slices):
-            activated = self._activated(f"{inner}.{index}", value, weight, bias)
+        for index, (weight, bias, mean, after) in enumerate(slices):
+            activated = self._activated(f"{inner}.{index}", value, weight, bias, mean)
             product = graph.product(f"{outer}.{index}.product", activated, after)
             total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
-        biased = graph.node(outer, "Add", total, graph.weight(f"{outer}.bias", tensors[f"{outer}.bias"]))
-        return graph.node(f"{outer}.residual", "Add", graph.widen(biased), residual)
+        return graph.node(f"{outer}.residual", "Add", graph.widen(total), shifted)
 
-    def _activated(self, name: str, value: str, weight: str, bias: str) -> str:
-        """Add the first product of a feed-forward and its GELU."""
+    @property
+    def _centres_inner(self) -> bool:
+        """Whether to take the mean off what the second product of a feed-forward reads.
+
+        OpenVINO, which rounds by itself, does it in the pass of the GELU; elsewhere it takes a pass of its own, which
+        float32 can do without.
+        """
+        return self.variant in PORTABLE or self.graph.coarse
+
+    def _activated(self, name: str, value: str, weight: str, bias: str, mean: str) -> str:
+        """Add the first product of a feed-forward and its GELU, less a mean if there is one."""
         product = self.graph.product(name, value, weight, bias)
-        return self.graph.node(f"{name}.gelu", "Gelu", self.graph.narrow(product))
+        activated = self.graph.node(f"{name}.gelu", "Gelu", self.graph.narrow(product))
+        return self.graph.node(f"{name}.centred", "Sub", activated, mean) if mean else activated
+
+    def _shifted(self, residual: str, *constants: str) -> str:
+        """Add to a residual what `centre` took off the branch that will be added to it."""
+        first, *rest = (self.graph.wide_weight(name, self.tensors[name]) for name in constants)
+        for name in rest:
+            first = self.graph.node(f"{name}.sum", "Add", first, name)
+        return self.graph.node(f"{constants[0]}.shifted", "Add", residual, first)
 
     def _residual(self, name: str, value: str, weight: str, residual: str) -> str:
-        """Add the product that ends a residual branch, its bias and the residual, for a weight [in, out]."""
+        """Add the product that ends a residual branch and the residual, for a weight [in, out]."""
         graph = self.graph
-        bias = graph.weight(f"{name}.bias", self.tensors[f"{name}.bias"])
         if self.variant != "pointwise":
-            product = graph.product(name, value, weight, bias)
-            return graph.node(f"{name}.sum", "Add", graph.widen(product), residual)
+            return graph.node(f"{name}.sum", "Add", graph.widen(graph.product(name, value, weight)), residual)
         taps = graph.node(f"{name}.transposed", "Transpose", weight, perm=[1, 0])
         taps = graph.node(f"{name}.taps", "Unsqueeze", taps, graph.integers(2))
         channels = graph.node(f"{name}.channels", "Transpose", value, perm=[0, 2, 1])
-        product = graph.node(name, "Conv", channels, taps, bias, kernel_shape=[1])
+        product = graph.node(name, "Conv", channels, taps, kernel_shape=[1])
         before = graph.node(f"{name}.residual", "Transpose", residual, perm=[0, 2, 1])
         return graph.node(
             f"{name}.sum", "Transpose", graph.node(f"{name}.added", "Add", product, before), perm=[0, 2, 1]

@@ -109,10 +109,33 @@ def test_the_clip_given_is_not_changed() -> None:
 @pytest.mark.parametrize(("start", "rows"), [(0, 1), (0, 9), (3, 4), (7, 5), (50, 2)])
 def test_windows(start: int, rows: int) -> None:
     samples = np.arange(1, 48, dtype=np.float32)
-    clip = FoldedClip(samples, np.zeros((TAPS + 1, 1), np.float32), STRIDE)
+    clip = FoldedClip((samples,), np.zeros((TAPS + 1, 1), np.float32), TAPS, STRIDE)
     long = np.concatenate([samples, np.zeros(1000, np.float32)])
     windows = clip.windows(start, rows)
     assert windows.dtype == np.float32
     for row, window in enumerate(windows):
         at = (start + row) * STRIDE
         np.testing.assert_array_equal(window, [*long[at : at + TAPS], 1])
+
+
+def bfloat16(array: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Round as a processor does that multiplies in bfloat16: to the nearest, of two to the even one."""
+    bits = array.view(np.uint32)
+    bits = (bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+    return bits.view(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.5])
+def test_a_split_clip_loses_little_to_bfloat16(offset: float) -> None:
+    samples = (noise() + offset).astype(np.float32)
+    clip = fold(convolution(), samples)
+    expected = clip.windows(0, 400).astype(np.float64) @ clip.weights
+
+    def error(clip: FoldedClip) -> float:
+        rounded = bfloat16(clip.windows(0, 400)) @ bfloat16(clip.weights)
+        return float(np.abs(rounded - expected).max() / np.abs(expected).max())
+
+    split = clip.split()
+    assert split.weights.shape == (3 * TAPS + 2, len(convolution().weight))
+    np.testing.assert_allclose(split.windows(0, 400).astype(np.float64) @ split.weights, expected, atol=1e-4)
+    assert error(split) < 3e-5 < 1e-3 < error(clip)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mertric_export.centring import centre
 from mertric_export.config import MertConfig
 from mertric_export.safetensors import read_safetensors, write_safetensors
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from mertric_export.checkpoint import Checkpoint
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 
@@ -40,6 +43,25 @@ def save(directory: Path, tensors: Mapping[str, NDArray[Any]], name: str = "mode
     """Write float32 tensors as safetensors."""
     shapes = {key: tensor.shape for key, tensor in tensors.items()}
     write_safetensors(directory / name, shapes, tensors.values(), metadata={"format": "pt"})
+
+
+def random_means(config: MertConfig, *, scale: float) -> dict[str, NDArray[np.float64]]:
+    """Means as `mertric_export.centring.measure_means` gives them, but of nothing."""
+    rng = np.random.default_rng(6)
+    return {
+        f"encoder.layers.{index}.{name}": scale * rng.standard_normal(width)
+        for index in range(config.num_hidden_layers)
+        for name, width in (
+            ("attention", config.hidden_size),
+            ("feed_forward", config.hidden_size),
+            ("feed_forward.output_dense", config.intermediate_size),
+        )
+    }
+
+
+def centred(checkpoint: Checkpoint) -> dict[str, NDArray[np.float32]]:
+    """Tensors as graphs take them, less means that differ from 0."""
+    return centre(checkpoint.config, checkpoint.tensors, random_means(checkpoint.config, scale=0.3))
 
 
 def raw_safetensors(header: Mapping[str, Any] | bytes, data: bytes = b"") -> bytes:

@@ -51,8 +51,8 @@ def test_the_graph_has_what_it_says(tmp_path: Path) -> None:
     graph = session(tmp_path, small(tmp_path))
     described = {entry.name: (entry.shape, entry.type) for entry in (*graph.get_inputs(), *graph.get_outputs())}
     assert described == {
-        "windows": (["batch", "rows", 11], "tensor(float)"),
-        "weights": (["batch", 11, 8], "tensor(float)"),
+        "windows": (["batch", "rows", "columns"], "tensor(float)"),
+        "weights": (["batch", "columns", 8], "tensor(float)"),
         "features": (["batch", "frames", 16], "tensor(float)"),
     }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from checkpoints import SMALL
+from checkpoints import SMALL, centred
 from graph_types import value_types
 from mertric.errors import ExportError
 from mertric_export import export
@@ -41,6 +42,7 @@ CUDA = {
     "Pad": {SINGLE, HALF},
     "Reshape": {SINGLE, HALF, BRAIN},
     "Slice": {SINGLE, HALF, BRAIN},
+    "Sub": {SINGLE, HALF},
     "Transpose": {SINGLE, HALF, BRAIN},
 }
 """Types of the data, by docs/OperatorKernels.md of ONNX Runtime, CUDAExecutionProvider, at the opset of the graphs, in
@@ -57,7 +59,7 @@ def graphs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         checkpoint = read_checkpoint(write_checkpoint(home / f"{name}.source", config))
         for precision in FILES:
             (home / precision).mkdir(exist_ok=True)
-            export._write_graphs(checkpoint, home / precision / name, precision)
+            export._write_graphs(checkpoint.config, centred(checkpoint), home / precision / name, precision)
     return home
 
 
@@ -74,14 +76,14 @@ def test_types_are_what_the_builder_says(graphs: Path, family: str, precision: s
     model, types = load(graphs, precision, family, file)
     narrow = {
         "fp32": {},
-        "fp16": dict.fromkeys(("MatMul", "Conv", "Gelu"), HALF),
+        "fp16": dict.fromkeys(("MatMul", "Conv", "Gelu", "MultiHeadAttention"), HALF),
         "bf16": {"MatMul": BRAIN},
     }[precision]
     for value in (*model.graph.input, *model.graph.output):
         assert types[value.name] == (TensorProto.INT32 if value.name == "lengths" else SINGLE)
     for node in model.graph.node:
         kinds = {types[name] for name in node.input if types[name] in (SINGLE, HALF, BRAIN)}
-        sensitive = ("conv0.product/MatMul", "out_proj.product/MatMul", "similarity/MatMul", "mixed/MatMul")
+        sensitive = ("conv0.product/MatMul", "similarity/MatMul", "mixed/MatMul")
         if node.name.endswith(sensitive) or node.op_type in ("LayerNormalization", "Softmax"):
             assert kinds == {SINGLE}, node.name
         elif node.op_type in ("MatMul", "Conv", "Gelu", "MultiHeadAttention"):
@@ -117,24 +119,24 @@ def test_the_portable_graph_has_onnx_operators_only(graphs: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["post", "stable"])
-def test_weights_are_stored_in_float16_but_those_of_norms_and_attention(graphs: Path, family: str) -> None:
+def test_weights_are_stored_in_float16_but_those_of_norms_and_residuals(graphs: Path, family: str) -> None:
     for path in (graphs / "fp16" / family).glob("*.onnx"):
         for tensor in onnx.load(path, load_external_data=False).graph.initializer:
-            parts = ("layer_norm", ".norm.", "mask.", "qkv_bias", "out_proj.weight")
-            wide = any(part in tensor.name for part in parts)
+            parts = (r"layer_norm", r"\.norm\.", r"mask\.", r"residual", r"inner_image", r"layers\.\d+\.mean")
+            wide = any(re.search(part, tensor.name) for part in parts)
             kinds = {TensorProto.INT64} if tensor.name.startswith("int64") else {SINGLE} if wide else {HALF}
             assert tensor.data_type in kinds, tensor.name
 
 
 @pytest.mark.parametrize("family", ["post", "stable"])
-def test_factors_are_stored_in_bfloat16_but_those_after_attention(graphs: Path, family: str) -> None:
+def test_factors_are_stored_in_bfloat16(graphs: Path, family: str) -> None:
     for path in (graphs / "bf16" / family).glob("*.onnx"):
         whole = onnx.load(graphs / "fp32" / family / path.name).graph.initializer
         exact = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in whole}
         model = onnx.load(path)
         factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"} - {"weights"}
         for tensor in model.graph.initializer:
-            narrow = tensor.name in factors and "out_proj" not in tensor.name
+            narrow = tensor.name in factors
             assert (tensor.data_type == BRAIN) == narrow, tensor.name
             if narrow:
                 bits = np.frombuffer(tensor.raw_data, np.uint16).astype(np.uint32) << 16
@@ -203,7 +205,7 @@ def test_a_weight_beyond_its_type_is_refused(tmp_path: Path, precision: str, val
     tensor[3, 5] = value
     spoilt = dataclasses.replace(checkpoint, tensors={**checkpoint.tensors, name: tensor})
     with pytest.raises(ExportError, match=rf"{name} holds \S+; {end}.*without --precision {precision}"):
-        export._write_graphs(spoilt, tmp_path / "graphs", precision)
+        export._write_graphs(spoilt.config, centred(spoilt), tmp_path / "graphs", precision)
 
 
 def test_masks_stay_within_their_type(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from checkpoints import SMALL
+from checkpoints import SMALL, centred
 from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, InputError
@@ -175,7 +175,7 @@ def export_graphs(checkpoint: Checkpoint, directory: Path, precisions: list[str]
     shutil.rmtree(directory, ignore_errors=True)
     for precision in precisions:
         (directory / precision).parent.mkdir(exist_ok=True)
-        export._write_graphs(checkpoint, directory / precision, precision)
+        export._write_graphs(checkpoint.config, centred(checkpoint), directory / precision, precision)
     export._write_fold(checkpoint, directory / "fold.npz")
     write_manifest(directory, export._manifest(checkpoint, Provenance(model="m"), directory, precisions))
 

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, numpy_helper
 
-from checkpoints import SMALL
+from checkpoints import SMALL, centred
 from graph_types import value_types
 from mertric_export import export
 from mertric_export.checkpoint import read_checkpoint
@@ -150,7 +150,7 @@ def test_the_first_half_of_the_next_row(tmp_path: Path, builder: type[QuantisedB
 def test_openvino_finds_every_product_between_levels(tmp_path: Path, file: str) -> None:
     """All but the folded first convolution and attention multiply what `DequantizeLinear` gives, perhaps moved."""
     checkpoint = read_checkpoint(write_checkpoint(tmp_path / "source", SMALL))
-    export._write_graphs(checkpoint, tmp_path / "graphs", "int8")
+    export._write_graphs(checkpoint.config, centred(checkpoint), tmp_path / "graphs", "int8")
     model = onnx.load(tmp_path / "graphs" / f"{file}.onnx", load_external_data=False)
     made = {output: node for node in model.graph.node for output in node.output}
 
@@ -168,7 +168,7 @@ def test_openvino_finds_every_product_between_levels(tmp_path: Path, file: str) 
 @pytest.mark.parametrize("file", ["frontend", "positions", "encoder.fused", "encoder.ragged"])
 def test_only_products_are_of_integers(tmp_path: Path, file: str) -> None:
     checkpoint = read_checkpoint(write_checkpoint(tmp_path / "source", SMALL))
-    export._write_graphs(checkpoint, tmp_path / "graphs", "int8")
+    export._write_graphs(checkpoint.config, centred(checkpoint), tmp_path / "graphs", "int8")
     model = onnx.load(tmp_path / "graphs" / f"{file}.onnx", load_external_data=False)
     types = value_types(model)
     products = [node.name for node in model.graph.node if node.op_type == "MatMul"]

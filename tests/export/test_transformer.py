@@ -8,7 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from checkpoints import SMALL
+from checkpoints import SMALL, centred
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.graph import WeightFile
 from mertric_export.reference import _encoder
@@ -28,7 +28,7 @@ def small(directory: Path, **changes: Any) -> Checkpoint:
 
 def build(directory: Path, checkpoint: Checkpoint, variant: Variant) -> Path:
     with WeightFile(directory / "w.bin") as weights:
-        model = build_encoder(checkpoint.config, checkpoint.tensors, weights, variant=variant)
+        model = build_encoder(checkpoint.config, centred(checkpoint), weights, variant=variant)
     path = directory / f"{variant}.onnx"
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(path, full_check=True)
@@ -104,6 +104,6 @@ def test_variants_share_their_weights(tmp_path: Path) -> None:
     for variants in (["portable"], ["fused"], VARIANTS):
         with WeightFile(tmp_path / "w.bin") as weights:
             for variant in variants:
-                build_encoder(checkpoint.config, checkpoint.tensors, weights, variant=variant)
+                build_encoder(checkpoint.config, centred(checkpoint), weights, variant=variant)
         sizes.append((tmp_path / "w.bin").stat().st_size)
     assert sizes[2] < 1.1 * max(sizes[:2])
