@@ -76,7 +76,6 @@ class Encoder:
         self._device = choose_device(provider, precision, threads=threads)
         self.provider, self.precision = self._device.provider.name, precision
         attention = attention or self._device.provider.attention
-        chunk = chunk or self._device.provider.chunk
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
 
     @property

@@ -32,34 +32,35 @@ class FrontEnd:
     bundle, device
         What runs where.
     chunk
-        Frames per run. Any number gives the same result; it bounds memory.
+        Frames per run of either graph; None for the provider's own. Any number gives the same result; it bounds memory.
     attention
         Which encoder graphs the front end is for, see `Bundle.frontend`.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, chunk: int, attention: str) -> None:
+    def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str) -> None:
         self._bundle = bundle
-        self._chunk = chunk
+        self._chunk = chunk or device.provider.chunk
+        self._position_chunk = chunk or device.provider.position_chunk
         self._device = device
-        self._graph = bundle.frontend(device.graphs, attention)
+        self._graphs = bundle.frontend(device.graphs, attention), bundle.graphs(device.graphs) / POSITIONS
         self._fixed: dict[int, Session] = {}
+        self._fixed_positions: dict[int, Session] = {}
         self._first = bundle.first_convolution()
         columns, channels = self._first.taps + 1, len(self._first.weight)
-        counts = [device.padded(min(count, chunk)) for count in (*FRAMES[:2], chunk)]
         weights = (1, columns, channels)
-        windows = _profile((1, self._rows(count), columns) for count in counts)
-        features = _profile((1, count + bundle.position_taps - 1, bundle.dim) for count in counts)
+        windows = _profile((1, self._rows(count), columns) for count in self._counts(self._chunk))
+        features = _profile((1, self._reach(count), bundle.dim) for count in self._counts(self._position_chunk))
         with ThreadPoolExecutor(2) as pool:
             frontend = pool.submit(
                 Session,
-                self._graph,
+                self._graphs[0],
                 ["features"],
                 device=device,
                 profiles={"windows": windows, "weights": (weights, weights, weights)},
             )
             positions = pool.submit(
                 Session,
-                bundle.graphs(device.graphs) / POSITIONS,
+                self._graphs[1],
                 ["state_0"],
                 device=device,
                 profiles={"features": features},
@@ -70,14 +71,16 @@ class FrontEnd:
         """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
         frames, dim = self._bundle.frames(samples.size), self._bundle.dim
         clip = self._fold(samples)
-        before, padding = self._bundle.position_taps // 2, self._bundle.position_taps - 1
-        features = np.zeros((frames + self._device.padded(1) + padding, dim), np.float32)
+        before = self._bundle.position_taps // 2
+        features = np.zeros((self._reach(frames + self._device.padded(1)), dim), np.float32)
         for start, count in _chunks(frames, self._chunk):
             features[before + start : before + start + count] = self._features(clip, start, count)
         entry = np.empty((frames, dim), np.float32)
-        for start, count in _chunks(frames, self._chunk):
-            window = features[start : start + self._device.padded(count) + padding]
-            entry[start : start + count] = self._positions.run({"features": window[None]})[0][0, :count]
+        for start, count in _chunks(frames, self._position_chunk):
+            padded = self._device.padded(count)
+            session = self._fixed_positions.get(padded, self._positions)
+            (states,) = session.run({"features": features[None, start : start + self._reach(padded)]})
+            entry[start : start + count] = states[0, :count]
         return entry
 
     def fix(self, frames: int) -> None:
@@ -91,12 +94,17 @@ class FrontEnd:
         if self._device.fixed_attention is None:
             return
         silence = self._fold(np.zeros(self._bundle.receptive_field, np.float32))
-        for count in {self._device.padded(count) for _, count in _chunks(frames, self._chunk)} - self._fixed.keys():
+        for count in self._padded_chunks(frames, self._chunk) - self._fixed.keys():
             rows, columns = silence.windows(0, self._rows(count)), len(silence.weights)
             sizes = {"batch": 1, "rows": len(rows), "columns": columns}
-            session = Session(self._graph, ["features"], device=self._device, sizes=sizes)
+            session = Session(self._graphs[0], ["features"], device=self._device, sizes=sizes)
             session.run({"windows": rows[None], "weights": silence.weights[None]})
             self._fixed[count] = session
+        for count in self._padded_chunks(frames, self._position_chunk) - self._fixed_positions.keys():
+            sizes = {"batch": 1, "padded": self._reach(count)}
+            session = Session(self._graphs[1], ["state_0"], device=self._device, sizes=sizes)
+            session.run({"features": np.zeros((1, self._reach(count), self._bundle.dim), np.float32)})
+            self._fixed_positions[count] = session
 
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take.
@@ -109,6 +117,17 @@ class FrontEnd:
     def _fold(self, samples: NDArray[np.float32]) -> FoldedClip:
         clip = fold(self._first, samples)
         return clip.split() if self._device.rounds else clip
+
+    def _counts(self, chunk: int) -> list[int]:
+        """Frames of the least, the best and the greatest run."""
+        return [self._device.padded(min(count, chunk)) for count in (*FRAMES[:2], chunk)]
+
+    def _padded_chunks(self, frames: int, most: int) -> set[int]:
+        return {self._device.padded(count) for _, count in _chunks(frames, most)}
+
+    def _reach(self, count: int) -> int:
+        """Frames that the positional convolution of `count` frames sees."""
+        return count + self._bundle.position_taps - 1
 
     def _rows(self, count: int) -> int:
         """Windows that `count` frames take, and one more frame's, which the graph cuts off again."""

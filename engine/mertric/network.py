@@ -25,7 +25,7 @@ class Network:
     device
         Where it runs.
     chunk
-        Frames per run of the front end.
+        Frames per run of the front end and of the positional convolution; None for the provider's own.
     attention
         Which encoder graphs to run, see `Transformer`.
 
@@ -42,7 +42,7 @@ class Network:
         A file is missing, truncated or changed, or the bundle has no graphs of the device's precision.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, chunk: int, attention: str) -> None:
+    def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str) -> None:
         with ThreadPoolExecutor(1) as pool:
             check = pool.submit(bundle.check_files, device.graphs)
             try:
