@@ -37,6 +37,8 @@ SUFFIXES = frozenset(
 """Endings of the files that a folder is searched for."""
 _BLOCK = 1 << 19
 """Samples that are decoded at once, of all channels together."""
+_UNKNOWN = 2**63 - 1
+"""Frames of a file whose header does not tell them, such as a FLAC file that was written into a pipe."""
 
 
 class AudioFile:
@@ -80,8 +82,12 @@ class AudioFile:
 
     @property
     def seconds(self) -> float:
-        """Duration of what is read, from the file's header."""
-        return self._frames / self.sample_rate
+        """Duration of what is read, by the file's header, or, where that does not tell it, by decoding the file."""
+        frames = self._frames
+        if self._file.frames == _UNKNOWN:
+            with AudioFile(self._path) as again:
+                frames = min(frames, sum(block.shape[1] for block in again.blocks()))
+        return frames / self.sample_rate
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Decode the file once, and yield float32 [channels, samples], full scale 1.
@@ -130,13 +136,16 @@ def _open(path: Path) -> SoundFile:
         what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
     try:
-        return soundfile.SoundFile(path)
+        file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise _undecodable(path, error) from error
+    file.seekable = lambda: False  # else it seeks after each block, which fails at the end of files of unknown length
+    return file
 
 
 def _undecodable(path: Path, error: Exception) -> AudioError:
+    reason = getattr(error, "error_string", error)  # without the path
     return AudioError(
-        f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({error}). Expected WAV, FLAC, OGG, Opus, "
+        f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({reason}). Expected WAV, FLAC, OGG, Opus, "
         "MP3 or AIFF; re-encode it or leave it out."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -42,7 +43,7 @@ class Encoder:
         ``fp32``, or another that the provider computes in (see `mertric.providers`) and, where that takes graphs of
         its own, the bundle has.
     threads : int or None
-        Threads for inference; None for one a core.
+        Threads for inference, at most one for each of this machine's processors; None for one a core.
     chunk : int or None
         Frames per run of the front end and of the positional convolution; None for the provider's own. Any number gives
         the same result; it bounds memory.
@@ -56,6 +57,8 @@ class Encoder:
         The bundle is missing, damaged or of another format.
     DependencyError, ProviderError
         ONNX Runtime, the provider or the precision is not there.
+    InputError
+        `threads`, `chunk` or `attention` cannot be.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Encoder:
     ) -> None:
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
+        if threads is not None and not 1 <= threads <= (os.cpu_count() or 1):
+            raise InputError(f"threads is {threads}; expected 1 to {os.cpu_count()}, as many as there are processors.")
         if attention not in (None, "fused", "ragged", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'ragged', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mertric.errors import PairingError
 from mertric.pairing import Pair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 COLUMNS = ("reference", "estimate", "model", "track", "stem", "model_type")
@@ -30,13 +31,13 @@ def read_manifest(path: Path) -> list[Pair]:
     Raises
     ------
     PairingError
-        The file cannot be read, is empty, or has other columns.
+        The file cannot be read, is empty, or has other columns or one twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PairingError(f"{path} cannot be read as a manifest ({error}). Expected CSV or JSON in UTF-8.") from error
-    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else list(csv.DictReader(io.StringIO(text)))
+    rows = _json_rows(path, text) if path.suffix.lower() == ".json" else _csv_rows(path, text)
     if not rows:
         raise PairingError(f"{path} lists no pairs; expected rows with {', '.join(COLUMNS)}.")
     for number, row in enumerate(rows, 1):
@@ -50,9 +51,25 @@ def read_manifest(path: Path) -> list[Pair]:
     return [_pair(path, number, row) for number, row in enumerate(rows, 1)]
 
 
+def _csv_rows(path: Path, text: str) -> list[Mapping[str, str | None]]:
+    reader = csv.DictReader(io.StringIO(text))
+    _require_once(path, reader.fieldnames or ())
+    return list(reader)
+
+
+def _require_once(path: Path, names: Iterable[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise PairingError(f"{path} has {', '.join(repeated)} more than once in a row. Keep one of each.")
+
+
 def _json_rows(path: Path, text: str) -> list[Mapping[str, str | None]]:
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        _require_once(path, (name for name, _ in pairs))
+        return dict(pairs)
+
     try:
-        rows = json.loads(text)
+        rows = json.loads(text, object_pairs_hook=unique)
     except ValueError as error:
         raise PairingError(f"{path} is not JSON ({error}). Correct it, or write the manifest as CSV.") from error
     if (

@@ -92,9 +92,9 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     references = find_sources(reference)
     folders = [model for folder in estimates for model in _models(reference, references, folder)]
     return [
-        pair
+        found
         for folder, name in zip(folders, _model_names(folders), strict=True)
-        for pair in _pair_folder(reference, references, folder, name)
+        for found in _pair_folder(reference, references, folder, name)
     ]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -266,6 +267,9 @@ def test_an_unknown_protocol(encoder: Encoder, sound: Sound) -> None:
 def test_what_an_encoder_cannot_be(bundle: Path) -> None:
     with pytest.raises(InputError, match="chunk is 0; expected at least 1 frame"):
         Encoder(bundle, chunk=0)
+    for threads in (0, -1, 1 << 20):
+        with pytest.raises(InputError, match=rf"threads is {threads}; expected 1 to {os.cpu_count()}, as many"):
+            Encoder(bundle, threads=threads)
     with pytest.raises(ProviderError, match="int4"):
         Encoder(bundle, precision="int4")
     with pytest.raises(ProviderError, match="provider 'abacus' is not known"):

@@ -82,6 +82,12 @@ def test_a_row_without_a_file_becomes_a_pair_with_a_problem(write, tmp_path):
         ("m.json", '{"reference": "r.wav"}', "holds other JSON than an array of objects with reference, estimate"),
         ("m.json", '[{"reference": ["r.wav"], "estimate": "e.wav"}]', "array of objects .*, all text"),
         ("m.json", "[]", "lists no pairs"),
+        (
+            "m.csv",
+            "reference,estimate,estimate\nr.wav,e.wav,f.wav\n",
+            "m.csv has estimate more than once in a row",
+        ),
+        ("m.json", '[{"reference": "r", "estimate": "e", "reference": "s"}]', "m.json has reference more than once"),
     ],
 )
 def test_messages(write, name, text, message):
