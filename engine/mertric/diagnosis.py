@@ -66,7 +66,12 @@ def _providers() -> list[Row]:
             problem = probe(provider)
         except DependencyError as error:
             problem = str(error)
-        detail = f"{', '.join(provider.precisions)}" if problem is None else f"{problem}. It needs {provider.needs}."
+        detail = ", ".join(
+            f"{precision} by name only" if precision in provider.by_name_only else precision
+            for precision in provider.precisions
+        )
+        if problem is not None:
+            detail = f"{problem}. It needs {provider.needs}."
         rows.append(_row("provider", provider.name, "ok" if problem is None else "missing", detail))
     return rows
 

@@ -48,6 +48,8 @@ class Provider:
         ``fused`` or ``portable``: which encoder graphs it runs best when shapes vary.
     needs : str
         What to install.
+    by_name_only : frozenset of str
+        Precisions in which ``auto`` passes it over, as a provider that is always there is as fast, in less memory.
     multiples : mapping of str to int
         What frames are padded to a multiple of in a precision, where that is exact: fewer shapes to get used to, and
         shapes that kernels like. 1 where it is not named.
@@ -74,6 +76,7 @@ class Provider:
     precisions: Mapping[str, str]
     attention: str
     needs: str
+    by_name_only: frozenset[str] = frozenset()
     multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
     unequal: int = 0
@@ -116,6 +119,7 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "bf16": "fp32", "int8": "int8"},
             attention="portable",
             needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
+            by_name_only=frozenset({"fp32"}),
             multiples={"fp32": 8, "bf16": 32, "int8": 32},
             batches={"bf16": 8, "int8": 8},
             fixed=FixedShapes(attention={"bf16": "pointwise", "int8": "portable"}),

@@ -123,6 +123,8 @@ class Session:
 def choose_device(provider: str, precision: str, *, threads: int | None = None) -> Device:
     """Return the device for a provider's name; ``auto`` is the first of `PROVIDERS` that runs a small model here.
 
+    But those that are worth it by name only, see `Provider.by_name_only`.
+
     Raises
     ------
     DependencyError
@@ -135,7 +137,7 @@ def choose_device(provider: str, precision: str, *, threads: int | None = None) 
         if problem := probe(chosen):
             raise ProviderError(f"provider {provider} does not work here: {problem}. It needs {chosen.needs}.")
         return Device(provider=chosen, precision=precision, threads=threads)
-    able = [one for one in PROVIDERS.values() if precision in one.precisions]
+    able = [one for one in PROVIDERS.values() if precision in one.precisions and precision not in one.by_name_only]
     if not able:
         known = dict.fromkeys(name for one in PROVIDERS.values() for name in one.precisions)
         raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(known)}.")
