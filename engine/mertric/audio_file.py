@@ -65,7 +65,7 @@ class AudioFile:
     """
 
     def __init__(self, path: Path | str, *, max_seconds: float | None = None) -> None:
-        self._path = Path(path)
+        self._path, self._max_seconds = Path(path), max_seconds
         self._file = _open(self._path)
         self.name = str(path)
         self.sample_rate = int(self._file.samplerate)
@@ -82,11 +82,17 @@ class AudioFile:
 
     @property
     def seconds(self) -> float:
-        """Duration of what is read, by the file's header, or, where that does not tell it, by decoding the file."""
+        """Duration of what is read, by the file's header, or, where that does not tell it, by decoding.
+
+        Raises
+        ------
+        AudioError
+            It has to be decoded and cannot be.
+        """
         frames = self._frames
         if self._file.frames == _UNKNOWN:
-            with AudioFile(self._path) as again:
-                frames = min(frames, sum(block.shape[1] for block in again.blocks()))
+            with AudioFile(self._path, max_seconds=self._max_seconds) as again:
+                frames = sum(block.shape[1] for block in again.blocks())
         return frames / self.sample_rate
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:

@@ -34,7 +34,7 @@ class Device:
     @property
     def rounds(self) -> bool:
         """Whether the provider rounds float32 graphs by itself, to bfloat16."""
-        return self.precision != self.graphs
+        return self.precision == "bf16" and self.graphs == "fp32"
 
     @property
     def fixed_attention(self) -> str | None:

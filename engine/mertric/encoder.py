@@ -73,8 +73,9 @@ class Encoder:
     ) -> None:
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
-        if threads is not None and not 1 <= threads <= (os.cpu_count() or 1):
-            raise InputError(f"threads is {threads}; expected 1 to {os.cpu_count()}, as many as there are processors.")
+        most = os.cpu_count() or 1
+        if threads is not None and not 1 <= threads <= most:
+            raise InputError(f"threads is {threads}; expected 1 to {most}, as many as there are processors.")
         if attention not in (None, "fused", "ragged", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'ragged', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)

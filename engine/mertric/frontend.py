@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from mertric.fold import FoldedClip
     from mertric.providers import Profile
 
+_LONGEST = 1024
+"""Frames of a clip up to which its positional convolution runs in one piece, in a session of its own."""
+
 
 class FrontEnd:
     """The convolutions, the projection and the positional convolution. Safe to use from several threads.
@@ -40,16 +43,16 @@ class FrontEnd:
     def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str) -> None:
         self._bundle = bundle
         self._chunk = chunk or device.provider.chunk
-        self._position_chunk = chunk or device.provider.position_chunk
         self._device = device
         self._graphs = bundle.frontend(device.graphs, attention), bundle.graphs(device.graphs) / POSITIONS
         self._fixed: dict[int, Session] = {}
         self._fixed_positions: dict[int, Session] = {}
         self._first = bundle.first_convolution()
         columns, channels = self._first.taps + 1, len(self._first.weight)
+        counts = [device.padded(min(count, self._chunk)) for count in (*FRAMES[:2], self._chunk)]
         weights = (1, columns, channels)
-        windows = _profile((1, self._rows(count), columns) for count in self._counts(self._chunk))
-        features = _profile((1, self._reach(count), bundle.dim) for count in self._counts(self._position_chunk))
+        windows = _profile((1, self._rows(count), columns) for count in counts)
+        features = _profile((1, self._reach(count), bundle.dim) for count in counts)
         with ThreadPoolExecutor(2) as pool:
             frontend = pool.submit(
                 Session,
@@ -76,7 +79,8 @@ class FrontEnd:
         for start, count in _chunks(frames, self._chunk):
             features[before + start : before + start + count] = self._features(clip, start, count)
         entry = np.empty((frames, dim), np.float32)
-        for start, count in _chunks(frames, self._position_chunk):
+        whole = self._device.padded(frames) in self._fixed_positions
+        for start, count in _chunks(frames, frames if whole else self._chunk):
             padded = self._device.padded(count)
             session = self._fixed_positions.get(padded, self._positions)
             (states,) = session.run({"features": features[None, start : start + self._reach(padded)]})
@@ -84,7 +88,10 @@ class FrontEnd:
         return entry
 
     def fix(self, frames: int) -> None:
-        """Open sessions for the chunks of clips of so many frames, where the provider gains from fixed shapes.
+        """Open sessions for clips of so many frames, where the provider gains from fixed shapes.
+
+        They are one for each length of the front end's chunks, and one for the positional convolution of a whole clip,
+        unless that is long.
 
         Raises
         ------
@@ -94,17 +101,18 @@ class FrontEnd:
         if self._device.fixed_attention is None:
             return
         silence = self._fold(np.zeros(self._bundle.receptive_field, np.float32))
-        for count in self._padded_chunks(frames, self._chunk) - self._fixed.keys():
-            rows, columns = silence.windows(0, self._rows(count)), len(silence.weights)
-            sizes = {"batch": 1, "rows": len(rows), "columns": columns}
+        for count in {self._device.padded(count) for _, count in _chunks(frames, self._chunk)} - self._fixed.keys():
+            windows = silence.windows(0, self._rows(count))
+            sizes = {"batch": 1, "rows": len(windows), "columns": windows.shape[1]}
             session = Session(self._graphs[0], ["features"], device=self._device, sizes=sizes)
-            session.run({"windows": rows[None], "weights": silence.weights[None]})
+            session.run({"windows": windows[None], "weights": silence.weights[None]})
             self._fixed[count] = session
-        for count in self._padded_chunks(frames, self._position_chunk) - self._fixed_positions.keys():
-            sizes = {"batch": 1, "padded": self._reach(count)}
+        whole = self._device.padded(frames)
+        if whole <= _LONGEST and whole not in self._fixed_positions:
+            sizes = {"batch": 1, "padded": self._reach(whole)}
             session = Session(self._graphs[1], ["state_0"], device=self._device, sizes=sizes)
-            session.run({"features": np.zeros((1, self._reach(count), self._bundle.dim), np.float32)})
-            self._fixed_positions[count] = session
+            session.run({"features": np.zeros((1, self._reach(whole), self._bundle.dim), np.float32)})
+            self._fixed_positions[whole] = session
 
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take.
@@ -117,13 +125,6 @@ class FrontEnd:
     def _fold(self, samples: NDArray[np.float32]) -> FoldedClip:
         clip = fold(self._first, samples)
         return clip.split() if self._device.rounds else clip
-
-    def _counts(self, chunk: int) -> list[int]:
-        """Frames of the least, the best and the greatest run."""
-        return [self._device.padded(min(count, chunk)) for count in (*FRAMES[:2], chunk)]
-
-    def _padded_chunks(self, frames: int, most: int) -> set[int]:
-        return {self._device.padded(count) for _, count in _chunks(frames, most)}
 
     def _reach(self, count: int) -> int:
         """Frames that the positional convolution of `count` frames sees."""

@@ -43,6 +43,8 @@ def load(
         The hub id's weights cannot be fetched or converted.
     DependencyError, ProviderError
         A package, the provider or the precision is not there.
+    InputError
+        `threads` or `chunk` cannot be.
     """
     bundle = find_bundle(model, provider=provider, precision=precision)
     return Encoder(bundle, provider=provider, precision=precision, threads=threads, chunk=chunk)

@@ -58,9 +58,9 @@ def _csv_rows(path: Path, text: str) -> list[Mapping[str, str | None]]:
 
 
 def _require_once(path: Path, names: Iterable[str]) -> None:
-    repeated = [name for name, count in Counter(names).items() if count > 1]
+    repeated = [repr(name) for name, count in Counter(names).items() if count > 1]
     if repeated:
-        raise PairingError(f"{path} has {', '.join(repeated)} more than once in a row. Keep one of each.")
+        raise PairingError(f"{path} names {', '.join(repeated)} twice, as a column or in a row. Keep one of each.")
 
 
 def _json_rows(path: Path, text: str) -> list[Mapping[str, str | None]]:

@@ -63,12 +63,10 @@ class Provider:
     fixed : FixedShapes or None
         What it gains from fixed shapes, if anything.
     chunk : int
-        Frames per run of the front end, at most. For MERT's 64 rows a frame and 512 channels, the first convolution and
-        its GELU take 256 KiB a frame: 32 MiB for 128 frames, near which processors are fastest, and 256 MiB for 1024,
-        which keep a GPU busy and spare clips of up to 13.7 s all but one journey there and back.
-    position_chunk : int
-        Frames per run of the positional convolution, at most. ONNX Runtime's CPU provider unfolds its windows, to
-        384 KiB a frame; others do not.
+        Frames per run of the front end and of the positional convolution, at most. For MERT's 64 rows a frame and 512
+        channels, the first convolution and its GELU take 256 KiB a frame: 32 MiB for 128 frames, near which processors
+        are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to 13.7 s all but one journey
+        there and back.
     """
 
     name: str
@@ -82,7 +80,6 @@ class Provider:
     unequal: int = 0
     fixed: FixedShapes | None = None
     chunk: int = 128
-    position_chunk: int = 1024
 
 
 FRAMES = (1, 374, 2249)
@@ -130,7 +127,6 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "int8": "int8"},
             attention="fused",
             needs='pip install "mertric[cpu]"',
-            position_chunk=128,
         ),
     )
 }

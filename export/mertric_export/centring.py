@@ -1,9 +1,9 @@
 """Takes what is the same in every frame out of the values that lower precisions round.
 
-Transformers' activations stand around a mean that hardly depends on the audio, and roundings are as large as that mean,
-not as what tells clips apart. Here a constant is taken off whatever a product reads or gives and put back where the
-network is linear: into biases, and into one vector a branch that is added to its residual. That is an identity
-whatever the constants are, costs next to nothing at run time, and leaves roundings only what differs from the mean.
+Transformers' activations stand around a mean that hardly depends on the audio, and roundings are as large as that
+mean, not as what tells clips apart. Here a constant is taken off what products read, and off what the last product of a
+branch gives, and put back where the network is linear: into biases, and into a vector that is added to the branch's
+residual. That is an identity whatever the constants are, costs next to nothing at run time, and leaves less to round.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def centre(
     """Rewrite a checkpoint's tensors for an encoder that computes with differences from means.
 
     Let m be the mean of what a branch reads. The LayerNorm before it gives m less, by its bias, and the biases of the
-    products that read it have m times their weights more. Values of attention, whose shares add up to 1, lose all of
-    their mean, which leaves attention as it came. What the product that ends a branch would give of means and its own
-    bias is added to the residual instead.
+    queries and of the feed-forward have m times their weights more. Keys and values do without: a constant in all keys
+    adds the same to all of a query's scores, which the softmax does not see, and one in all values passes through
+    attention unchanged, as its shares add up to 1. What the product that ends a branch would give of means and biases
+    is added to the residual instead.
 
     Parameters
     ----------
@@ -65,8 +66,8 @@ def centre(
     Returns
     -------
     dict of str to float32 array
-        `tensors` with other biases, and without those of ``v_proj``, ``out_proj`` and ``output_dense``, which are 0.
-        More are
+        `tensors` with other biases, and without those of ``k_proj``, ``v_proj``, ``out_proj`` and ``output_dense``,
+        which are 0. More are
 
         - ``BRANCH.residual`` [hidden_size], to be added to what the branch is added to;
         - ``BRANCH.inner_mean`` [intermediate_size] of a feed-forward, which may be taken off what its second product
@@ -90,8 +91,8 @@ def centre(
             if norm is not None:
                 put(f"{norm}.bias", tensors[f"{norm}.bias"] - means[branch])
         mean = means[attention]
-        for part in ("q_proj", "k_proj"):
-            put(f"{attention}.{part}.bias", tensors[f"{attention}.{part}.bias"] + image(f"{attention}.{part}", mean))
+        put(f"{attention}.q_proj.bias", tensors[f"{attention}.q_proj.bias"] + image(f"{attention}.q_proj", mean))
+        del rewritten[f"{attention}.k_proj.bias"]
         value = image(f"{attention}.v_proj", mean) + rewritten.pop(f"{attention}.v_proj.bias")
         constant = image(f"{attention}.out_proj", value) + rewritten.pop(f"{attention}.out_proj.bias")
         put(f"{attention}.residual", constant if stable else constant + mean)

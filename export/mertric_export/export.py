@@ -112,8 +112,9 @@ def export_checkpoint(
     with new_directory(output, manifest=MANIFEST, force=force) as directory:
         notify("reading the checkpoint")
         checkpoint = read_checkpoint(source, weights=weights)
-        notify("writing graphs and weights")
+        notify("measuring means")
         centred = centre(checkpoint.config, checkpoint.tensors, measure_means(checkpoint))
+        notify("writing graphs and weights")
         for precision in wanted:
             _write_graphs(checkpoint.config, centred, directory / precision, precision)
         _write_fold(checkpoint, directory / FOLD)

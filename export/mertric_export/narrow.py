@@ -117,11 +117,11 @@ class NarrowBuilder(GraphBuilder):
 
 
 class HalfBuilder(NarrowBuilder):
-    """Builds graphs with products, convolutions, GELU and attention as one operator in float16, as their types say.
+    """Builds graphs with products, convolutions, GELU and ``fused`` attention in float16, as their types say.
 
-    Inputs and outputs, the fold's product, LayerNorms and what residuals are added to are in float32, and attention
-    where it is several operators: the products that go into its softmax may be beyond float16. What is computed from a
-    value in float16 is in float16, up to `widen`.
+    Inputs and outputs, the fold's product, LayerNorms and what residuals are added to are in float32, and so are the
+    other kinds of attention: scores, before their softmax, may be beyond float16, and only the kernels for ``fused``
+    hold them in float32. What is computed from a value in float16 is in float16, up to `widen`.
     """
 
     narrow_type = FLOAT16

@@ -138,23 +138,21 @@ class _Encoder:
         return self._residual(linear, attended, weight, self._shifted(residual, f"{name}.residual"))
 
     def _fused_attention(self, name: str, value: str) -> str:
-        graph = self.graph
-        projected = [
-            graph.product(
-                f"{name}.{part}",
-                value,
-                graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T),
-            )
-            for part in "qkv"
-        ]
-        biases = [self.tensors[f"{name}.{part}_proj.bias"] for part in "qk"]
-        biases.append(np.zeros_like(biases[0]))
+        """Add attention as one operator, which with ``lengths`` may hold its scores in the type of its inputs."""
+        graph, ragged = self.graph, self.variant == "ragged"
+        projected = []
+        for part in "qkv":
+            weight = graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T)
+            product = graph.product(f"{name}.{part}", value, weight)
+            projected.append(graph.widen(product) if ragged else product)
+        bias = np.zeros(3 * self.config.hidden_size, np.float32)
+        bias[: self.config.hidden_size] = self.tensors[f"{name}.q_proj.bias"]
         return graph.node(
             name,
             "MultiHeadAttention",
             *projected,
-            graph.weight(f"{name}.qkv_bias", np.concatenate(biases)),
-            *(["lengths"] if self.variant == "ragged" else []),
+            graph.wide_weight(f"{name}.wide_bias", bias) if ragged else graph.weight(f"{name}.bias", bias),
+            *(["lengths"] if ragged else []),
             domain=MICROSOFT,
             num_heads=self.config.num_attention_heads,
         )
@@ -167,11 +165,14 @@ class _Encoder:
         for part, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
             linear = f"{name}.{part}_proj"
             weight = graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
-            bias = "" if part == "v" else graph.weight(f"{linear}.bias", self.tensors[f"{linear}.bias"])
             if part == "q":
                 weight = graph.scaled(f"{linear}.scaled_weight", weight, scale)
+                bias = graph.weight(f"{linear}.bias", self.tensors[f"{linear}.bias"])
                 bias = graph.node(f"{linear}.scaled_bias", "Mul", bias, scale)
-            projected = graph.widen(graph.product(linear, value, weight, bias or None))
+                projected = graph.product(linear, value, weight, bias)
+            else:
+                projected = graph.product(linear, value, weight)
+            projected = graph.widen(projected)
             parted = graph.node(f"{name}.{part}.parted", "Reshape", projected, split)
             heads[part] = graph.node(f"{name}.{part}", "Transpose", parted, perm=order)
         similarity = graph.node(f"{name}.similarity", "MatMul", heads["q"], heads["k"])

@@ -15,7 +15,7 @@ from mertric.audio_file import read_audio
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.protocol import PROTOCOLS, get_protocol
-from mertric.providers import PROVIDERS
+from mertric.providers import PROVIDERS, FixedShapes
 from mertric.session import Session
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.reference import hidden_states
@@ -74,6 +74,56 @@ def test_the_provider_says_how_many_frames_run_at_once(
         rows.clear()
         Encoder(bundle, provider="cpu", chunk=chunk).embed_samples(sound(24000))
         assert rows == [64 * (frames + 1) for frames in expected]
+
+
+def test_the_front_end_of_a_provider_that_rounds_and_gains_from_fixed_shapes(
+    model: Any, sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Factors of the first convolution come in parts; a warmed-up clip's positional convolution runs in one piece."""
+    expected = Encoder(model.bundle, provider="cpu").embed_samples(sound(24000), layers=[0]).hidden
+    fixed = FixedShapes(attention={"bf16": "portable"})
+    rounding = replace(
+        PROVIDERS["cpu"], precisions={"bf16": "fp32"}, multiples={"bf16": 32}, fixed=fixed, attention="portable"
+    )
+    monkeypatch.setitem(PROVIDERS, "cpu", rounding)
+    encoder = Encoder(model.bundle, provider="cpu", precision="bf16", chunk=30)
+    ran: list[tuple[Session, str, tuple[int, ...]]] = []
+    run = Session.run
+
+    def spy(self: Session, inputs: Any) -> Any:
+        ran.extend((self, name, array.shape) for name, array in inputs.items() if name in ("windows", "features"))
+        return run(self, inputs)
+
+    monkeypatch.setattr(Session, "run", spy)
+    first = encoder.embed_samples(sound(24000), layers=[0]).hidden
+    free, taps = ran.copy(), encoder.bundle.position_taps
+    assert [shape for _, _, shape in free] == [(1, 64 * 33, 32)] * 3 + [(1, 32 + taps - 1, 64)] * 3
+    encoder.warm_up([1.0])
+    ran.clear()
+    again = encoder.embed_samples(sound(24000), layers=[0]).hidden
+    assert [shape for _, _, shape in ran] == [(1, 64 * 33, 32)] * 3 + [(1, 96 + taps - 1, 64)]
+    assert not {session for session, _, _ in ran} & {session for session, _, _ in free}
+    for states in (first, again):
+        np.testing.assert_allclose(states, expected, atol=1e-4)
+
+
+def test_the_positional_convolution_of_a_long_clip_stays_in_pieces(
+    bundle: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mertric.frontend._LONGEST", 70)
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], fixed=FixedShapes(attention={"fp32": "fused"})))
+    encoder = Encoder(bundle, provider="cpu", chunk=30)
+    encoder.warm_up([1.0])
+    rows: list[int] = []
+    run = Session.run
+
+    def spy(self: Session, inputs: Any) -> Any:
+        rows.extend(array.shape[1] for name, array in inputs.items() if name == "features")
+        return run(self, inputs)
+
+    monkeypatch.setattr(Session, "run", spy)
+    encoder.embed_samples(sound(24000), layers=[0])
+    assert rows == [frames + encoder.bundle.position_taps - 1 for frames in (25, 24, 25)]
 
 
 @given(st.integers(400, 6000), st.integers(1, 20))

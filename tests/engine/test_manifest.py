@@ -85,9 +85,9 @@ def test_a_row_without_a_file_becomes_a_pair_with_a_problem(write, tmp_path):
         (
             "m.csv",
             "reference,estimate,estimate\nr.wav,e.wav,f.wav\n",
-            "m.csv has estimate more than once in a row",
+            "m.csv names 'estimate' twice, as a column",
         ),
-        ("m.json", '[{"reference": "r", "estimate": "e", "reference": "s"}]', "m.json has reference more than once"),
+        ("m.json", '[{"reference": "r", "estimate": "e", "reference": "s"}]', "m.json names 'reference' twice"),
     ],
 )
 def test_messages(write, name, text, message):

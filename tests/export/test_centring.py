@@ -5,16 +5,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from checkpoints import SMALL, centred, random_means
 from mertric.encoder import Encoder
-from mertric_export import export
+from mertric_export import centring, export
 from mertric_export.centring import centre, measure_means
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.emulation import runnable
 from mertric_export.layout import tensor_shapes
 from mertric_export.manifest import write_manifest
-from mertric_export.reference import hidden_states
+from mertric_export.reference import _linear, _normalize, hidden_states
 from mertric_export.synthetic import write_checkpoint
 
 if TYPE_CHECKING:
@@ -59,23 +60,46 @@ def test_any_means_give_the_same_hidden_states(tmp_path: Path, stable: bool, var
 
 
 @pytest.mark.parametrize("stable", [False, True])
-def test_means_are_those_of_what_is_read(tmp_path: Path, stable: bool) -> None:
-    """What enters the layers is hidden states, or their LayerNorm; measured again, centred, nothing is left of it."""
+def test_means_are_those_of_what_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stable: bool) -> None:
     checkpoint = small(tmp_path, stable=stable)
+    clips = [sound(5000), sound(9000)]
+    monkeypatch.setattr(centring, "_music", lambda rate: clips if rate == 24_000 else [])
     means = measure_means(checkpoint)
     layers = [f"encoder.layers.{index}" for index in range(SMALL.num_hidden_layers)]
-    branches = [f"{layer}.{part}" for layer in layers for part in ("attention", "feed_forward")]
-    assert set(means) == {*branches, *(f"{layer}.feed_forward.output_dense" for layer in layers)}
-    assert {means[name].shape for name in branches} == {(SMALL.hidden_size,)}
+    names = ("attention", "feed_forward", "feed_forward.output_dense")
+    assert set(means) == {f"{layer}.{name}" for layer in layers for name in names}
+    states = [hidden_states(checkpoint, clip) for clip in clips]
+    for index, layer in enumerate(layers):
+        entered = [_normalize(checkpoint.tensors, f"{layer}.layer_norm", x[index], 1e-5) for x in states]
+        read = entered if stable else [x[index] for x in states]
+        expected = np.mean([x.mean(axis=0) for x in read], axis=0)
+        np.testing.assert_allclose(means[f"{layer}.attention"], expected, atol=1e-12)
+
+
+def test_the_inner_mean_is_that_after_gelu(tmp_path: Path) -> None:
+    """By hand, of one frame, which is its own mean."""
+    checkpoint = small(tmp_path, stable=False)
+    means: dict[str, NDArray[np.float64]] = {}
+    hidden_states(checkpoint, sound(400), visit=lambda name, x: means.update({name: x.mean(axis=0)}))
+    branch = "encoder.layers.1.feed_forward"
+    inner = _linear(checkpoint.tensors, f"{branch}.intermediate_dense", means[branch])
+    np.testing.assert_allclose(means[f"{branch}.output_dense"], inner * norm.cdf(inner), atol=1e-12)
+
+
+@pytest.mark.parametrize("stable", [False, True])
+def test_what_enters_products_is_less_its_mean(tmp_path: Path, stable: bool) -> None:
+    checkpoint = small(tmp_path, stable=stable)
+    means = random_means(checkpoint.config, scale=1)
     tensors = centre(checkpoint.config, checkpoint.tensors, means)
-    norms = ("layer_norm", "final_layer_norm") if stable else ("final_layer_norm", "layer_norm")
-    for index, branch in enumerate(branches):
-        layer = layers[(index if stable else index - 1) // 2]
-        norm = f"{layer}.{norms[index % 2]}.bias"
-        if index or stable:
-            np.testing.assert_allclose(tensors[norm], checkpoint.tensors[norm] - means[branch], atol=1e-6)
-        else:
-            np.testing.assert_allclose(tensors[f"{layers[0]}.mean"], means[branch], atol=1e-6)
+    layers = [f"encoder.layers.{index}" for index in range(SMALL.num_hidden_layers)]
+    branches = [f"{layer}.{part}" for layer in layers for part in ("attention", "feed_forward")]
+    norms = [f"{layer}.{name}" for layer in layers for name in ("layer_norm", "final_layer_norm")]
+    if not stable:
+        np.testing.assert_allclose(tensors["encoder.layers.0.mean"], means[branches.pop(0)], atol=1e-6)
+    for name, branch in zip(norms, branches, strict=False):
+        np.testing.assert_allclose(
+            tensors[f"{name}.bias"], checkpoint.tensors[f"{name}.bias"] - means[branch], atol=1e-6
+        )
 
 
 @pytest.mark.parametrize("stable", [False, True])
@@ -83,7 +107,9 @@ def test_only_biases_change(tmp_path: Path, stable: bool) -> None:
     checkpoint = small(tmp_path, stable=stable)
     tensors = centred(checkpoint)
     known = tensor_shapes(checkpoint.config)
-    gone = {name for name in known if name.endswith(("v_proj.bias", "out_proj.bias", "output_dense.bias"))}
+    gone = {
+        name for name in known if name.endswith(("k_proj.bias", "v_proj.bias", "out_proj.bias", "output_dense.bias"))
+    }
     assert known.keys() - tensors.keys() == gone
     assert all(tensor.dtype == np.float32 for tensor in tensors.values())
     for name in known.keys() - gone:
