@@ -66,7 +66,7 @@ def prepare(
     else:
         provenance = Provenance(model=checkpoint.name)
     bundle = cache / size / "bundle"
-    precisions = ("fp16", "int8") if probe(PROVIDERS["cuda"]) is None else ("int8",)
+    precisions = ("fp16", "bf16", "int8") if probe(PROVIDERS["cuda"]) is None else ("int8",)
     notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)} too")
     try:
         export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
