@@ -199,20 +199,21 @@ class _Encoder:
             after = graph.matrix(f"{outer}.{index}.weight", whole[rows], whole=whole)
             mean = graph.weight(f"{inner}.{index}.mean", tensors[f"{name}.inner_mean"][rows]) if centred else ""
             slices.append((weight, bias, mean, after))
-        shifted = self._shifted(residual, f"{name}.residual", *([f"{name}.inner_image"] if centred else []))
+        constants = [f"{name}.residual", *([f"{name}.inner_image"] if centred else [])]
         if self.variant in PORTABLE:
             weights, biases, means, afters = zip(*slices, strict=True)
             joined = graph.joined(f"{inner}.weight", weights, axis=1)
             bias = graph.node(f"{inner}.bias", "Concat", *biases, axis=0)
             mean = graph.node(f"{inner}.mean", "Concat", *means, axis=0)
             after = graph.joined(f"{outer}.weight", afters, axis=0)
-            return self._residual(outer, self._activated(inner, value, joined, bias, mean), after, shifted)
+            activated = self._activated(inner, value, joined, bias, mean)
+            return self._residual(outer, activated, after, self._shifted(residual, *constants))
         total = ""
         for index, (weight, bias, mean, after) in enumerate(slices):
             activated = self._activated(f"{inner}.{index}", value, weight, bias, mean)
             product = graph.product(f"{outer}.{index}.product", activated, after)
             total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
-        return graph.node(f"{outer}.residual", "Add", graph.widen(total), shifted)
+        return graph.node(f"{outer}.residual", "Add", graph.widen(total), self._shifted(residual, *constants))
 
     @property
     def _centres_inner(self) -> bool:

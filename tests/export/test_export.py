@@ -75,7 +75,8 @@ def test_what_is_written(source: Path, tmp_path: Path) -> None:
     steps: list[str] = []
     provenance = Provenance(model="someone/model", revision="abc", license="CC-BY-NC-4.0", trained=True)
     bundle = export_checkpoint(source, tmp_path / "deep" / "bundle", provenance=provenance, notify=steps.append)
-    assert steps == ["reading the checkpoint", "writing graphs and weights", "checking against a float64 forward pass"]
+    check = "checking against a float64 forward pass"
+    assert steps == ["reading the checkpoint", "measuring means", "writing graphs and weights", check]
     graphs = {"frontend.onnx", "positions.onnx", *(f"encoder.{variant}.onnx" for variant in VARIANTS)}
     assert {path.name for path in bundle.path.iterdir()} == {"bundle.json", "fold.npz", "fp32"}
     assert {path.name for path in (bundle.path / "fp32").iterdir()} == graphs | {"weights.bin"}

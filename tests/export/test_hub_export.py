@@ -67,7 +67,7 @@ def test_the_manifest_says_where_the_weights_come_from(hub: FakeHub, tmp_path: P
     assert (bundle.model, bundle.revision, bundle.license, bundle.trained) == (ID, "1" * 40, "CC-BY-NC-4.0", True)
     assert bundle.weights_sha256 == digests(hub.directory, ["model.safetensors"])["model.safetensors"]
     assert steps[0] == "The license of its weights is CC-BY-NC-4.0."
-    assert len(steps) == 4
+    assert len(steps) == 5
 
 
 def test_the_first_digest_is_held_to(hub: FakeHub, tmp_path: Path) -> None:
