@@ -51,7 +51,7 @@ def main() -> None:
                 checkpoint,
                 Path(folder) / "bundle",
                 provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
-                precisions=("fp16", "bf16", "int8"),
+                precisions=("fp16", "int8"),
                 material=material,
                 force=True,
                 notify=print,
