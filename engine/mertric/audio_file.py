@@ -150,7 +150,7 @@ def _open(path: Path) -> SoundFile:
 
 
 def _undecodable(path: Path, error: Exception) -> AudioError:
-    reason = getattr(error, "error_string", error)  # without the path
+    reason = str(getattr(error, "error_string", error)).rstrip(".")  # without the path
     return AudioError(
         f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({reason}). Expected WAV, FLAC, OGG, Opus, "
         "MP3 or AIFF; re-encode it or leave it out."

@@ -112,6 +112,8 @@ def test_some_files_fail(
         "stranger.wav": "unmatched",
     }
     assert "cannot be decoded" in rows["a.wav"]["reason"]
+    (failed,) = (line for line in err.splitlines() if line.startswith("failed:"))
+    assert failed.count(str(folders[1] / "a.wav")) == 1
     assert "2 of 4 rows" in err
 
 

@@ -114,7 +114,8 @@ def exit_code(rows: Sequence[Row]) -> int:
     for (status, reason), files in faults.items():
         files = list(dict.fromkeys(files))
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""
-        click.echo(f"{status}: {', '.join(files[:3])}{more}: {reason}", err=True)
+        where = "" if str(reason).startswith(files[0]) else f"{', '.join(files[:3])}{more}: "
+        click.echo(f"{status}: {where}{reason}", err=True)
     if not faults:
         return 0
     click.echo(f"{sum(row['status'] == 'ok' for row in rows)} of {len(rows)} rows are ok.", err=True)
