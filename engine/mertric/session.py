@@ -123,7 +123,7 @@ class Session:
 def choose_device(provider: str, precision: str, *, threads: int | None = None) -> Device:
     """Return the device for a provider's name; ``auto`` is the first of `PROVIDERS` that runs a small model here.
 
-    But those that are worth it by name only, see `Provider.by_name_only`.
+    ``auto`` passes over those that are for the precision `Provider.by_name_only`.
 
     Raises
     ------

@@ -135,7 +135,9 @@ class _Encoder:
         attend = self._plain_attention if self.variant in PORTABLE else self._fused_attention
         linear, attended = f"{name}.out_proj", attend(name, value)
         weight = self.graph.matrix(f"{linear}.weight", self.tensors[f"{linear}.weight"].T)
-        return self._residual(linear, attended, weight, self._shifted(residual, f"{name}.residual"))
+        return self._residual(
+            linear, attended, weight, self._shifted(f"{name}.residual", residual, self.tensors[f"{name}.residual"])
+        )
 
     def _fused_attention(self, name: str, value: str) -> str:
         """Add attention as one operator, which with ``lengths`` may hold its scores in the type of its inputs."""
@@ -199,7 +201,9 @@ class _Encoder:
             after = graph.matrix(f"{outer}.{index}.weight", whole[rows], whole=whole)
             mean = graph.weight(f"{inner}.{index}.mean", tensors[f"{name}.inner_mean"][rows]) if centred else ""
             slices.append((weight, bias, mean, after))
-        constants = [f"{name}.residual", *([f"{name}.inner_image"] if centred else [])]
+        shift, constant = f"{name}.residual", tensors[f"{name}.residual"]
+        if centred:
+            shift, constant = f"{name}.whole_residual", constant + tensors[f"{name}.inner_image"]
         if self.variant in PORTABLE:
             weights, biases, means, afters = zip(*slices, strict=True)
             joined = graph.joined(f"{inner}.weight", weights, axis=1)
@@ -207,13 +211,13 @@ class _Encoder:
             mean = graph.node(f"{inner}.mean", "Concat", *means, axis=0)
             after = graph.joined(f"{outer}.weight", afters, axis=0)
             activated = self._activated(inner, value, joined, bias, mean)
-            return self._residual(outer, activated, after, self._shifted(residual, *constants))
+            return self._residual(outer, activated, after, self._shifted(shift, residual, constant))
         total = ""
         for index, (weight, bias, mean, after) in enumerate(slices):
             activated = self._activated(f"{inner}.{index}", value, weight, bias, mean)
             product = graph.product(f"{outer}.{index}.product", activated, after)
             total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
-        return graph.node(f"{outer}.residual", "Add", graph.widen(total), self._shifted(residual, *constants))
+        return graph.node(f"{outer}.residual", "Add", graph.widen(total), self._shifted(shift, residual, constant))
 
     @property
     def _centres_inner(self) -> bool:
@@ -230,12 +234,9 @@ class _Encoder:
         activated = self.graph.node(f"{name}.gelu", "Gelu", self.graph.narrow(product))
         return self.graph.node(f"{name}.centred", "Sub", activated, mean) if mean else activated
 
-    def _shifted(self, residual: str, *constants: str) -> str:
+    def _shifted(self, name: str, residual: str, constant: NDArray[np.float32]) -> str:
         """Add to a residual what `centre` took off the branch that will be added to it."""
-        first, *rest = (self.graph.wide_weight(name, self.tensors[name]) for name in constants)
-        for name in rest:
-            first = self.graph.node(f"{name}.sum", "Add", first, name)
-        return self.graph.node(f"{constants[0]}.shifted", "Add", residual, first)
+        return self.graph.node(f"{name}.shifted", "Add", residual, self.graph.wide_weight(name, constant))
 
     def _residual(self, name: str, value: str, weight: str, residual: str) -> str:
         """Add the product that ends a residual branch and the residual, for a weight [in, out]."""
