@@ -17,6 +17,7 @@ from environment import environment
 from material import SIZES, music, prepare
 from tables import markdown
 
+from mertric.blas import limited
 from mertric.cache import cache_directory
 from mertric.encoder import Encoder
 from mertric.errors import MertricError
@@ -87,11 +88,13 @@ def clip_rows(encoders: dict[str, Encoder], lengths: list[float], runs: int) -> 
 def unseen(encoder: Encoder, seconds: float) -> tuple[float, float]:
     """Median seconds of the first and of the second embedding of five lengths that no other clip here has.
 
-    They are 0.9 s and more apart, so that no padding makes one of them another.
+    They are 0.9 s and more apart, so that no padding makes one of them another. BLAS makes the music on one thread: its
+    others would spin on beside the first embedding.
     """
     first, second = [], []
     for step in range(1, 6):
-        clip = music(seconds + 0.9 * step + 0.013, seed=0, rate=RATE)
+        with limited(1):
+            clip = music(seconds + 0.9 * step + 0.013, seed=0, rate=RATE)
         for times in (first, second):
             times.append(timed(lambda c=clip: encoder.embed(c, sample_rate=RATE)))
     return float(np.median(first)), float(np.median(second))

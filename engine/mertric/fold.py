@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.lib.stride_tricks import as_strided, sliding_window_view
 
+from mertric.blas import limited
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -148,9 +150,10 @@ def _window_moments(
     windows = sliding_window_view(samples, taps)[::stride]
     total = np.zeros(taps)
     products = np.zeros((taps, taps))
-    for start in range(0, len(windows), _BLOCK):
-        block = windows[start : start + _BLOCK].astype(np.float64)
-        total += block.sum(axis=0)
-        products += block.T @ block
+    with limited(1):
+        for start in range(0, len(windows), _BLOCK):
+            block = windows[start : start + _BLOCK].astype(np.float64)
+            total += block.sum(axis=0)
+            products += block.T @ block
     mean = total / len(windows)
     return mean, products / len(windows) - np.outer(mean, mean)

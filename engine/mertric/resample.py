@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from mertric.blas import limited
 from mertric.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,10 +126,11 @@ class Resampler:
             seen = samples[self._before + group.first :]
             strides = (self._step * seen.itemsize, seen.itemsize)
             windows = as_strided(seen, (len(output), len(group.taps)), strides, writeable=False)
-            for start in range(0, len(output), _TILE):
-                # BLAS takes no matrix with overlapping rows, so each tile is copied out.
-                tile = np.ascontiguousarray(windows[start : start + _TILE])
-                output[start : start + _TILE, group.phases] = tile @ group.taps
+            with limited(1):
+                for start in range(0, len(output), _TILE):
+                    # BLAS takes no matrix with overlapping rows, so each tile is copied out.
+                    tile = np.ascontiguousarray(windows[start : start + _TILE])
+                    output[start : start + _TILE, group.phases] = tile @ group.taps
         return output
 
 

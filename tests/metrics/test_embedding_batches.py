@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from mertric.blas import limited
 from mertric.errors import InputError
 from mertric.metrics import batch, parallel
 from mertric.metrics.batch import frechet_distances
-from mertric.metrics.blas import limited
 from mertric.metrics.fad_infinity import fad_infinity
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.gaussian import gaussian_of

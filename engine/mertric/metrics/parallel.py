@@ -8,8 +8,8 @@ from functools import cache
 from threading import local
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mertric.blas import limited
 from mertric.errors import InputError
-from mertric.metrics.blas import limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from functools import cache
 from threading import Lock
@@ -12,22 +13,26 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_BRINGING = {"numpy", "scipy.linalg"}
+"""Modules that bring a BLAS of their own."""
 _lock = Lock()
 _wanted: list[int] = []
 """The limits of all callers that are inside `limited`."""
-_before: list[tuple[Any, int]] = []
-"""The libraries that the first of them found, and their numbers of threads."""
+_before: dict[str, tuple[Any, int]] = {}
+"""By their files, the libraries that these callers found, and their numbers of threads then."""
 
 
 @contextmanager
 def limited(threads: int) -> Iterator[None]:
     """Hold BLAS to so many threads a call. Of several callers at once the lowest number holds.
 
-    It is the whole process that is limited: the last caller to leave sets back what the first one found.
+    It is the whole process that is limited: the last caller to leave sets back what the first one found. A single
+    thread also leaves none behind: OpenBLAS's others spin for a while after a call, on cores that a session may want.
     """
     with _lock:
-        if not _wanted:
-            _before[:] = [(library, library.num_threads) for library in _libraries()]
+        for library in _libraries(len(_BRINGING & sys.modules.keys())):
+            if library.filepath not in _before:
+                _before[library.filepath] = library, library.num_threads
         _wanted.append(threads)
         _apply()
     try:
@@ -36,15 +41,16 @@ def limited(threads: int) -> Iterator[None]:
         with _lock:
             _wanted.remove(threads)
             _apply()
+            if not _wanted:
+                _before.clear()
 
 
 def _apply() -> None:
-    for library, threads in _before:
+    for library, threads in _before.values():
         library.set_num_threads(min(_wanted, default=threads))
 
 
 @cache
-def _libraries() -> list[Any]:
-    import scipy.linalg  # noqa: F401  (its BLAS must be loaded to be found)
-
+def _libraries(_: int) -> list[Any]:
+    """Find the BLAS libraries that are loaded; so many of `_BRINGING` were."""
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)
