@@ -13,8 +13,6 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_BRINGING = {"numpy", "scipy.linalg"}
-"""Modules that bring a BLAS of their own."""
 _lock = Lock()
 _wanted: list[int] = []
 """The limits of all callers that are inside `limited`."""
@@ -30,7 +28,7 @@ def limited(threads: int) -> Iterator[None]:
     thread also leaves none behind: OpenBLAS's others spin for a while after a call, on cores that a session may want.
     """
     with _lock:
-        for library in _libraries(len(_BRINGING & sys.modules.keys())):
+        for library in _libraries("scipy.linalg" in sys.modules):
             if library.filepath not in _before:
                 _before[library.filepath] = library, library.num_threads
         _wanted.append(threads)
@@ -51,6 +49,6 @@ def _apply() -> None:
 
 
 @cache
-def _libraries(_: int) -> list[Any]:
-    """Find the BLAS libraries that are loaded; so many of `_BRINGING` were."""
+def _libraries(_: bool) -> list[Any]:
+    """Find the BLAS libraries that are loaded: NumPy's, and, once it is there, SciPy's own."""
     return list(ThreadpoolController().select(user_api="blas").lib_controllers)

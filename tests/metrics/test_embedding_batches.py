@@ -5,9 +5,8 @@ import threading
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
-from mertric.blas import limited
 from mertric.errors import InputError
 from mertric.metrics import batch, parallel
 from mertric.metrics.batch import frechet_distances
@@ -246,23 +245,3 @@ def test_a_forked_process_gets_a_second_thread_of_its_own() -> None:
 def test_a_lone_pair_is_the_pair_of_a_batch(frames: tuple[int, int]) -> None:
     x, y = (RNG.standard_normal((n, 160)) for n in frames)
     assert frechet_distance(x, y) == pytest.approx(frechet_distances([x, x], [y, y])[1], rel=1e-13)
-
-
-def test_callers_at_once_leave_blas_as_the_first_one_found_it() -> None:
-    """Whoever leaves last; and the lowest of their limits holds meanwhile."""
-
-    def threads() -> set[int]:
-        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
-
-    before = threads()
-    with threadpool_limits(3, user_api="blas"):
-        first, second = limited(2), limited(1)
-        first.__enter__()
-        assert threads() == {2}
-        second.__enter__()
-        assert threads() == {1}
-        first.__exit__(None, None, None)
-        assert threads() == {1}
-        second.__exit__(None, None, None)
-        assert threads() == {3}
-    assert threads() == before

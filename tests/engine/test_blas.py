@@ -1,0 +1,76 @@
+"""How many threads BLAS takes, and where it is held to one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from mertric import fold, resample
+from mertric.blas import limited
+
+if TYPE_CHECKING:
+    import pytest
+
+LATE = """
+from threadpoolctl import threadpool_info
+from mertric.blas import limited
+import sys
+with limited(1):
+    assert "scipy.linalg" not in sys.modules
+    import scipy.linalg
+    with limited(1):
+        print([library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"])
+"""
+
+
+def threads() -> set[int]:
+    """Threads of each BLAS library here."""
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_callers_at_once_leave_blas_as_the_first_one_found_it() -> None:
+    """Whoever leaves last; and the lowest of their limits holds meanwhile."""
+    before = threads()
+    with threadpool_limits(3, user_api="blas"):
+        first, second = limited(2), limited(1)
+        first.__enter__()
+        assert threads() == {2}
+        second.__enter__()
+        assert threads() == {1}
+        first.__exit__(None, None, None)
+        assert threads() == {1}
+        second.__exit__(None, None, None)
+        assert threads() == {3}
+    assert threads() == before
+
+
+def test_a_library_that_is_loaded_late_is_held_too() -> None:
+    result = subprocess.run([sys.executable, "-c", LATE], check=True, capture_output=True, text=True, timeout=120)
+    assert set(result.stdout.strip("[]\n").split(", ")) == {"1"}
+
+
+def test_resampling_and_the_fold_leave_the_other_cores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[set[int]] = []
+    copied, summed = np.ascontiguousarray, np.ndarray.sum
+
+    class Watched(np.ndarray):
+        def sum(self, *args: object, **kwargs: object) -> object:
+            found.append(threads())
+            return summed(self, *args, **kwargs)  # type: ignore[call-overload]
+
+    def copy(array: object) -> object:
+        found.append(threads())
+        return copied(array)
+
+    with threadpool_limits(2, user_api="blas"):
+        monkeypatch.setattr(resample.np, "ascontiguousarray", copy)
+        resample.Resampler(44100, 24000).push(np.zeros(44100, np.float32))
+        resampling = len(found)
+        monkeypatch.setattr(fold, "sliding_window_view", lambda x, n: np.stack([x[:-9], x[9:]], 1).view(Watched))
+        fold._window_moments(np.zeros(100, np.float32), 2, 1)
+    assert 0 < resampling < len(found)
+    assert all(one == {1} for one in found)
