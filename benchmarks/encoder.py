@@ -13,13 +13,15 @@ import importlib.metadata
 import json
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from environment import environment, timings
 from material import SIZES, Model, music, prepare
-from sides import Side, Worker
+from sides import Side, Worker, WorkerEndedError
 from tables import markdown
 
 from mertric.cache import cache_directory
@@ -62,7 +64,7 @@ def all_sides() -> list[Side]:
 def needed(side: Side, model: Model, seconds: float, batch: int) -> float:
     """Memory in bytes that a side may take, on the safe side; it only decides who runs beside whom."""
     config = model.config
-    weights = 2 * sum(file.stat().st_size for file in model.bundle.iterdir())
+    weights = 2 * sum(file.stat().st_size for file in (model.bundle / "fp32").iterdir())
     frames = seconds * config.sample_rate / config.hop
     if side.kind == "mertric":
         return 8e8 + weights + 40 * batch * frames * config.hidden_size
@@ -148,23 +150,29 @@ class Case:
                 else:
                     print(f"  {side.name}: {worker.started['warm']:.3g} s a run", flush=True)
                     workers.append(worker)
-            if not workers:
-                return
-            if every:
-                for worker in workers:
-                    worker.save_every_state()
-            runs = {w.side.name: self._runs(w.started["warm"]) for w in workers}
-            timed = timings({w.side.name: w.run for w in workers}, runs=runs, warm_up=False)
-            for worker in workers:
+            for worker, timed in self._timed(workers, every=every).items():
                 name = worker.side.name
-                speed[name] = timed[name]["median_s"] / self.audio
-                row = {"seconds": self.seconds, "batch": self.batch, "side": name, **worker.started, **timed[name]}
-                row["p99_s"] = float(np.percentile(worker.times, 99))
+                speed[name] = timed["median_s"] / self.audio
+                row = {"seconds": self.seconds, "batch": self.batch, "side": name, **worker.started, **timed}
                 row["real_time_factor"] = speed[name]
                 self.rows.append(row)
         finally:
             for worker in workers:
                 worker.close()
+
+    def _timed(self, workers: list[Worker], *, every: bool) -> dict[Worker, dict[str, float]]:
+        """Let the workers take turns; once one has ended, the others begin again without it."""
+        while workers:
+            try:
+                if every:
+                    for worker in workers:
+                        worker.save_every_state()
+                runs = {worker: self._runs(worker.started["warm"]) for worker in workers}
+                return timings({worker: worker.run for worker in workers}, runs=runs, warm_up=False)
+            except WorkerEndedError as ended:
+                self.refused[ended.worker.side.name] = str(ended)
+                workers.remove(ended.worker)
+        return {}
 
     def _runs(self, warm: float) -> int:
         """As many as fit the budget, at least three; one if a single run exceeds it."""
@@ -203,7 +211,8 @@ def _errors(got: Path, expected: Path) -> list[tuple[float, float]]:
 def measure_size(size: str, options: argparse.Namespace, sides: list[Side]) -> tuple[list[Any], list[Any]]:
     """The tables of one model size, and what could not be run."""
     trace = any(side.kind == "optimum" for side in sides)
-    model = prepare(size, options.cache, checkpoint=options.checkpoint, trace=trace)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:  # which gives back the memory that it takes
+        model = apart.submit(prepare, size, options.cache, checkpoint=options.checkpoint, trace=trace).result()
     tables, not_run, speed = [], [], dict[str, float]()
     for batch in options.batch:
         rows: list[Any] = []

@@ -11,10 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+Key = TypeVar("Key")
 
 PACKAGES = ("mertric", "numpy", "scipy", "numba", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "torch")
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -59,14 +63,14 @@ def environment() -> dict[str, Any]:
 
 
 def timings(
-    sides: Mapping[str, Callable[[], object]], *, runs: Mapping[str, int] | int = 7, warm_up: bool = True
-) -> dict[str, dict[str, float]]:
-    """Median and minimum wall time in seconds of each side, which take turns; warmed up outside.
+    sides: Mapping[Key, Callable[[], object]], *, runs: Mapping[Key, int] | int = 7, warm_up: bool = True
+) -> dict[Key, dict[str, float]]:
+    """Median, minimum and 99th percentile of the wall time in seconds of each side, which take turns.
 
-    `runs` is the number of timed calls, for all sides or by name.
+    They are warmed up first, unless that was done outside. `runs` is the number of timed calls, for all or for each.
     """
     counts = dict.fromkeys(sides, runs) if isinstance(runs, int) else dict(runs)
-    taken: dict[str, list[float]] = {name: [] for name in sides}
+    taken: dict[Key, list[float]] = {name: [] for name in sides}
     if warm_up:
         for side in sides.values():
             side()
@@ -77,7 +81,12 @@ def timings(
                 side()
                 taken[name].append(time.perf_counter() - start)
     return {
-        name: {"median_s": statistics.median(values), "min_s": min(values), "runs": len(values)}
+        name: {
+            "median_s": statistics.median(values),
+            "min_s": min(values),
+            "p99_s": float(np.percentile(values, 99)),
+            "runs": len(values),
+        }
         for name, values in taken.items()
     }
 

@@ -125,18 +125,18 @@ class Worker:
         self._process.start()
         theirs.close()
         self.side = side
-        self.times: list[float] = []
-        self.started: dict[str, Any] = self._answer()
+        try:
+            self.started: dict[str, Any] = self._pipe.recv()
+        except EOFError:
+            self.started = {"refused": self._ending(), "killed": True}
 
     def run(self) -> None:
-        """Embed the clips once more and add the seconds to `times`."""
-        self._pipe.send("run")
-        self.times.append(self._answer()["seconds"])
+        """Embed the clips once more."""
+        self._ask("run")
 
     def save_every_state(self) -> None:
         """Leave all hidden states of the first clip in `results`."""
-        self._pipe.send("every")
-        self._answer()
+        self._ask("every")
 
     def close(self) -> None:
         """End the process."""
@@ -144,16 +144,24 @@ class Worker:
         self._process.join(30)
         self._process.kill()
 
-    def _answer(self) -> dict[str, Any]:
+    def _ask(self, request: str) -> None:
         try:
-            answer: dict[str, Any] = self._pipe.recv()
-        except EOFError:
-            self._process.join()
-            return {
-                "killed": True,
-                "refused": f"its process ended with exit code {self._process.exitcode} (out of memory?)",
-            }
-        return answer
+            self._pipe.send(request)
+            self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerEndedError(self) from error
+
+    def _ending(self) -> str:
+        self._process.join()
+        return f"its process ended with exit code {self._process.exitcode} (out of memory?)"
+
+
+class WorkerEndedError(Exception):
+    """A worker's process ended while it was asked for something."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__(worker._ending())
+        self.worker = worker
 
 
 def serve(pipe: Connection, side: Side, model: Model, clips_file: Path, results: Path) -> None:
@@ -183,9 +191,9 @@ def serve(pipe: Connection, side: Side, model: Model, clips_file: Path, results:
             return
         if request == "every":
             np.save(results / f"{side.name}.every.npy", np.stack(run(clips[:1], True))[:, 0])
-            pipe.send({})
         else:
-            pipe.send({"seconds": _timed(run, clips)[0]})
+            run(clips, False)
+        pipe.send(request)
 
 
 def _timed(run: Run, clips: Clips) -> tuple[float, list[Clips]]:
