@@ -1,8 +1,8 @@
 """The front-end graph: seven convolutions and the projection, local in time, so that it runs over any chunk.
 
 The first convolution's weights are an input: the runtime folds a clip's normalisation and GroupNorm into them.
-A convolution of stride 2 over a channels-last sequence is one product over pairs of rows, plus, for three taps,
-one over the first row of the next pair.
+A convolution of stride 2 over a channels-last sequence is a product over pairs of rows. A third tap sees the first
+row of the next pair, in a product of its own or beside the pair.
 """
 
 from __future__ import annotations
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from mertric_export.graph import WeightFile
 
 CONV = "feature_extractor.conv_layers"
+WHOLE = 3
+"""The first convolution whose three taps are one product, which is rounded once where products are rounded.
+
+The copies that it takes cost more than that is worth where there are more rows; from here on they are few.
+"""
 
 
 def alignment(config: MertConfig) -> int:
@@ -95,9 +100,13 @@ def _convolve(
     weight = tensors[f"{CONV}.{layer}.conv.weight"]
     taps = np.ascontiguousarray(weight.transpose(2, 1, 0))
     pairs = graph.node(f"{name}.pairs", "Reshape", value, graph.integers(0, -1, 2 * channels))
-    pair = graph.matrix(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1))
-    product = graph.product(f"{name}.product", pairs, pair)
-    if config.conv_kernel[layer] == 3:
+    rows, first = pairs, taps[:2]
+    if len(taps) == 3 and layer >= WHOLE and graph.joins_rows:
+        following = graph.following(f"{name}.next", pairs, channels)
+        rows, first = graph.node(f"{name}.windows", "Concat", pairs, following, axis=-1), taps
+    matrix = graph.matrix(f"{CONV}.{layer}.first", first.reshape(len(first) * channels, -1))
+    product = graph.product(f"{name}.product", rows, matrix)
+    if len(first) < len(taps):
         following = graph.following(f"{name}.next", pairs, channels)
         third = graph.product(f"{name}.third", following, graph.matrix(f"{CONV}.{layer}.third", taps[2]))
         product = graph.node(f"{name}.sum", "Add", product, third)

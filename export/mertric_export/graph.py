@@ -80,6 +80,8 @@ class GraphBuilder:
 
     coarse: ClassVar[bool] = False
     """Whether products read values of so few bits that what they have in common is better taken off before."""
+    joins_rows: ClassVar[bool] = True
+    """Whether rows may be put side by side for a product."""
 
     def __init__(self, name: str, weights: WeightFile) -> None:
         self._name = name
