@@ -15,6 +15,7 @@ from mertric.resample import resample
 from mertric.session import probe
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.precisions import all_precisions
 from mertric_export.synthetic import PRESETS, TINY, write_checkpoint
 from mertric_export.tracer import MANIFEST, MODEL, made_with, trace_checkpoint
 
@@ -66,8 +67,9 @@ def prepare(
     else:
         provenance = Provenance(model=checkpoint.name)
     bundle = cache / size / "bundle"
-    precisions = ("fp16", "bf16", "int8") if probe(PROVIDERS["cuda"]) is None else ("int8",)
-    notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)} too")
+    able = [provider for provider in PROVIDERS.values() if probe(provider) is None]
+    precisions = all_precisions(name for provider in able for name in provider.precisions)
+    notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)}")
     try:
         export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
     except ExportError as error:

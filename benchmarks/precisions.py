@@ -17,7 +17,9 @@ from material import SIZES
 from tables import markdown
 
 from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.gate import compare_precisions
 from mertric_export.material import made_up_music, read_material
+from mertric_export.precisions import PRECISIONS
 from mertric_export.synthetic import write_checkpoint
 
 COLUMNS = [
@@ -46,17 +48,16 @@ def main() -> None:
     tables: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint or write_checkpoint(Path(folder) / "checkpoint", SIZES[options.size])
+        bundle = export_checkpoint(
+            checkpoint,
+            Path(folder) / "bundle",
+            provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
+            precisions=tuple(PRECISIONS),
+            notify=print,
+        )
         for name, material in materials.items():
-            bundle = export_checkpoint(
-                checkpoint,
-                Path(folder) / "bundle",
-                provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
-                precisions=("fp16", "int8"),
-                material=material,
-                force=True,
-                notify=print,
-            )
-            rows = [{c["key"]: row[c["key"]] for c in COLUMNS} for row in bundle.parity["precisions"]]
+            compared = compare_precisions(bundle.path, bundle.precisions, material, notify=print)
+            rows = [{c["key"]: row[c["key"]] for c in COLUMNS} for row in compared]
             title = f"MERT {options.size}, {len(material.pairs)} pairs of {name}"
             tables.append({"title": title, "columns": COLUMNS, "rows": rows})
     result = {"title": "Precisions", "environment": environment(), "tables": tables}

@@ -52,8 +52,8 @@ class Bundle:
     license : str
         Of the weights.
     precisions : tuple of str
-        What there are graphs in: ``fp32``, and others that were asked for and came close enough to it. Each has its
-        graphs and their weights in a directory of its name.
+        What it may be computed in: ``fp32``, and others that were asked for and came close enough to it. Each has
+        graphs and their weights in a directory of its name; a provider may use those of ``fp32`` for another.
     sample_rate, hop, receptive_field : int
         Hz, samples, samples.
     layers, dim : int
@@ -95,31 +95,29 @@ class Bundle:
         """Return the middles of what frames `begin` to `end` see, in seconds from a clip's start: float64 [frames]."""
         return (np.arange(begin, end) * self.hop + self.receptive_field / 2) / self.sample_rate
 
-    def graphs(self, precision: str) -> Path:
-        """Return the directory of the graphs in a precision.
+    def require(self, precision: str) -> None:
+        """Make sure that a precision was compared with fp32 when the bundle was exported.
 
         Raises
         ------
         BundleError
-            There are none in it.
+            It was not.
         """
         if precision not in self.precisions:
             wanted = " ".join(f"--precision {name}" for name in (*self.precisions, precision) if name != "fp32")
             raise BundleError(
-                f"{self.path} has graphs in {', '.join(self.precisions)}, not in {precision}. Export it again from its "
-                f"checkpoint: mertric export SOURCE -o {self.path} --force {wanted}"
+                f"{self.path} was exported in {', '.join(self.precisions)}, not in {precision}. Export it again from "
+                f"its checkpoint: mertric export SOURCE -o {self.path} --force {wanted}"
             )
+
+    def graphs(self, precision: str) -> Path:
+        """Return the directory of the graphs in a precision."""
         return self.path / precision
 
     def frontend(self, precision: str, attention: str) -> Path:
         """Return the front end's graph in a precision.
 
         Where there are two, encoder graphs of ONNX operators alone go with the portable one.
-
-        Raises
-        ------
-        BundleError
-            There are no graphs in that precision.
         """
         portable = attention in PORTABLE and f"{precision}/{PORTABLE_FRONTEND}" in self.files
         return self.graphs(precision) / (PORTABLE_FRONTEND if portable else FRONTEND)

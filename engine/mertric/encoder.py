@@ -40,8 +40,7 @@ class Encoder:
     provider : str
         ``auto``, ``tensorrt``, ``cuda``, ``openvino`` or ``cpu``.
     precision : str
-        ``fp32``, or another that the provider computes in (see `mertric.providers`) and, where that takes graphs of
-        its own, the bundle has.
+        ``fp32``, or another that the provider computes in (see `mertric.providers`) and the bundle was exported in.
     threads : int or None
         Threads for inference, at most one for each of this machine's processors; None for one a core.
     chunk : int or None
@@ -54,7 +53,7 @@ class Encoder:
     Raises
     ------
     BundleError
-        The bundle is missing, damaged or of another format.
+        The bundle is missing, damaged or of another format, or was not exported in the precision.
     DependencyError, ProviderError
         ONNX Runtime, the provider or the precision is not there.
     InputError

@@ -30,15 +30,15 @@ def load(
     ----------
     model
         A bundle's directory as `mertric export` writes it, or a hub id such as ``m-a-p/MERT-v1-95M``. The weights
-        of a hub id are fetched and converted at its first use, to fp32 and what `precision` needs, and the bundle is
-        kept in the user's cache.
+        of a hub id are fetched and converted at its first use, to fp32 and `precision`, and the bundle is kept in the
+        user's cache.
     provider, precision, threads, chunk
         See `Encoder`.
 
     Raises
     ------
     BundleError
-        There is no such bundle, or it is damaged.
+        There is no such bundle, it is damaged, or it was not exported in `precision`.
     CheckpointError, ConfigurationError, ExportError
         The hub id's weights cannot be fetched or converted.
     DependencyError, ProviderError
@@ -75,5 +75,6 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
                 f"{name} must first be fetched and converted, for which {error.name or error} is missing. "
                 'Run: pip install "mertric[export]"'
             ) from error
-        exporting.export_model(name, directory, precisions=[choose_device(provider, precision).graphs])
+        choose_device(provider, precision)
+        exporting.export_model(name, directory, precisions=[precision])
     return directory

@@ -39,10 +39,11 @@ class Network:
     Raises
     ------
     BundleError
-        A file is missing, truncated or changed, or the bundle has no graphs of the device's precision.
+        A file is missing, truncated or changed, or the bundle was not exported in the device's precision.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str) -> None:
+        bundle.require(device.precision)
         with ThreadPoolExecutor(1) as pool:
             check = pool.submit(bundle.check_files, device.graphs)
             try:

@@ -27,7 +27,7 @@ from mertric_export.centring import centre, measure_means
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
-from mertric_export.gate import compare_precisions
+from mertric_export.gate import compare_precisions, hold_to_bounds
 from mertric_export.graph import WeightFile
 from mertric_export.manifest import list_files, write_manifest
 from mertric_export.output import new_directory
@@ -91,8 +91,8 @@ def export_checkpoint(
     precisions
         What to write graphs in beside fp32: ``fp16``, ``bf16``, ``int8``. Each must come close enough to fp32.
     material
-        Audio to compare every provider and precision on that works here; None compares only those that are written,
-        on made-up music.
+        Audio to compare the precisions on, and every provider here in fp32; None compares only the precisions, on
+        made-up music.
     force
         Replace a bundle that is there.
     notify
@@ -123,6 +123,7 @@ def export_checkpoint(
         notify("checking against a float64 forward pass")
         parity = {precision: verify(checkpoint, directory, precision) for precision in wanted}["fp32"]
         parity["precisions"] = compare_precisions(directory, wanted, material, notify=notify)
+        hold_to_bounds(parity["precisions"])
         write_manifest(directory, manifest | {"parity": parity})
     return read_bundle(output)
 

@@ -13,7 +13,6 @@ from mertric.session import probe
 from mertric_export.comparison import METRICS, compare
 from mertric_export.emulation import runnable
 from mertric_export.material import made_up_music
-from mertric_export.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +32,10 @@ def compare_precisions(
     Parameters
     ----------
     bundle
-        Has graphs in `precisions`. Each is compared on the providers that work of its `Precision.providers`; where none
-        does, the CPU emulates it.
+        Has graphs in `precisions`. Each is compared on every provider here that computes in it; the CPU emulates its
+        graphs where nothing here runs them.
     material
-        Given, every other provider and precision that works here is compared too. None is made-up music.
+        Given, other providers' fp32 is compared too. None is made-up music.
     notify
         Gets a line for each.
 
@@ -44,39 +43,50 @@ def compare_precisions(
     -------
     list of dict
         What the manifest keeps: ``provider``, ``precision``, ``graphs`` (the precision of its graphs), the fields of
-        `Comparison` and the ``bound``.
+        `Comparison` and the ``bound``, to which `hold_to_bounds` holds them.
 
     Raises
     ------
     ExportError
-        Graphs in one of `precisions` change a metric by more than the bound, or fail. Of all else it is only noted.
+        Another precision than fp32 fails. A provider that fails in fp32 is left out.
     """
-    gating, noted = _sides(precisions, everything=material is not None)
-    if not (gating or noted):
+    sides = _sides(precisions, everything=material is not None)
+    if not sides:
         return []
     notify("comparing precisions with fp32")
     material = material or made_up_music()
     reference = Encoder(bundle, provider="cpu")
     rows = []
-    for provider, precision in (*gating, *noted):
+    for provider, precision in sides:
         graphs = PROVIDERS[provider].precisions.get(precision, precision)
         try:
             with runnable(bundle, provider=provider, precision=precision) as (directory, run_as):
                 found = compare(reference, Encoder(directory, provider=provider, precision=run_as), material)
         except MertricError as error:
             problem = f"{precision} on {provider} could not be compared with fp32 ({error})"
-            if (provider, precision) in gating:
+            if precision != "fp32":
                 raise ExportError(f"{problem}. Nothing was written. Export without --precision {precision}.") from error
             notify(problem)
             continue
         row = {"provider": provider, "precision": precision, "graphs": graphs, **asdict(found)}
         rows.append(row | {"bound": BOUNDS[precision]})
-        if (provider, precision) in gating and (beyond := excess(rows[-1])):
+    return rows
+
+
+def hold_to_bounds(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse precisions that change a metric by more than their bound; of fp32 the rows only tell.
+
+    Raises
+    ------
+    ExportError
+        One of the rows, which `compare_precisions` gave, is beyond its bound.
+    """
+    for row in rows:
+        if row["precision"] != "fp32" and (beyond := excess(row)):
             raise ExportError(
-                f"{beyond}. Nothing was written. Export without --precision {precision}, or see with "
+                f"{beyond}. Nothing was written. Export without --precision {row['precision']}, or see with "
                 "--verify what it does to your own audio."
             )
-    return rows
 
 
 def excess(row: Mapping[str, Any]) -> str | None:
@@ -95,18 +105,14 @@ Side = tuple[str, str]
 """A provider and a precision."""
 
 
-def _sides(precisions: Sequence[str], *, everything: bool) -> tuple[list[Side], list[Side]]:
-    """Choose what to compare: what decides whether a precision is written, and what is only noted."""
+def _sides(precisions: Sequence[str], *, everything: bool) -> list[Side]:
+    """Choose what to compare: all that may compute in `precisions` and, for `everything`, other providers' fp32."""
     works = cache(lambda name: probe(PROVIDERS[name]) is None)
-    gating: list[Side] = []
+    sides: list[Side] = []
     for precision in precisions:
-        if precision != "fp32":
-            able = [name for name in PRECISIONS[precision].providers if works(name)]
-            gating += [(name, precision) for name in able or ["cpu"]]
-    every = [
-        (name, precision)
-        for name, provider in (PROVIDERS.items() if everything else ())
-        for precision in provider.precisions
-        if provider.precisions[precision] in precisions and works(name)
-    ]
-    return gating, [side for side in every if side not in gating and side != ("cpu", "fp32")]
+        if precision == "fp32":
+            continue
+        able = [name for name, provider in PROVIDERS.items() if precision in provider.precisions and works(name)]
+        run = any(PROVIDERS[name].precisions[precision] == precision for name in able)
+        sides += [(name, precision) for name in (able if run else [*able, "cpu"])]
+    return sides + [(name, "fp32") for name in PROVIDERS if everything and name != "cpu" and works(name)]

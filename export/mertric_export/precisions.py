@@ -1,4 +1,4 @@
-"""What a bundle's graphs can compute in: how each precision is built, and where it is compared with fp32."""
+"""What a bundle's graphs can compute in, and how each precision is built."""
 
 from __future__ import annotations
 
@@ -28,14 +28,11 @@ class Precision:
         What builds the graphs of ONNX operators alone, the front end's again among them, where that is another.
     variants : tuple of str
         The encoder graphs that its providers run.
-    providers : tuple of str
-        What runs its graphs, and where they are compared with fp32; the CPU emulates them where none of these works.
     """
 
     builder: type[GraphBuilder]
     portable: type[GraphBuilder] | None = None
     variants: tuple[Variant, ...]
-    providers: tuple[str, ...]
 
     def encoder_builder(self, variant: Variant) -> type[GraphBuilder]:
         """Return what builds a variant of the encoder."""
@@ -43,18 +40,13 @@ class Precision:
 
 
 PRECISIONS = {
-    "fp32": Precision(builder=GraphBuilder, variants=VARIANTS, providers=("cpu",)),
-    "fp16": Precision(
-        builder=HalfBuilder,
-        variants=("fused", "ragged", "portable"),
-        providers=("cuda", "tensorrt"),
-    ),
-    "bf16": Precision(builder=BrainBuilder, variants=("fused", "ragged"), providers=("cuda",)),
+    "fp32": Precision(builder=GraphBuilder, variants=VARIANTS),
+    "fp16": Precision(builder=HalfBuilder, variants=("fused", "ragged", "portable")),
+    "bf16": Precision(builder=BrainBuilder, variants=("fused", "ragged")),
     "int8": Precision(
         builder=QuantisedBuilder,
         portable=PortableQuantisedBuilder,
         variants=("fused", "ragged", "portable"),
-        providers=("openvino", "cpu"),
     ),
 }
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mertric.audio_file import read_audio
+from mertric.bundle import Bundle
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.protocol import PROTOCOLS, get_protocol
@@ -86,6 +87,7 @@ def test_the_front_end_of_a_provider_that_rounds_and_gains_from_fixed_shapes(
         PROVIDERS["cpu"], precisions={"bf16": "fp32"}, multiples={"bf16": 32}, fixed=fixed, attention="portable"
     )
     monkeypatch.setitem(PROVIDERS, "cpu", rounding)
+    monkeypatch.setattr(Bundle, "require", lambda bundle, precision: None)
     encoder = Encoder(model.bundle, provider="cpu", precision="bf16", chunk=30)
     ran: list[tuple[Session, str, tuple[int, ...]]] = []
     run = Session.run

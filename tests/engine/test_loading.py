@@ -56,7 +56,7 @@ def test_a_hub_id_is_converted_once(cache: Path, exports: list[tuple[str, Path, 
 
 @pytest.mark.usefixtures("cache")
 def test_what_the_precision_needs_is_converted_too(exports: list[tuple[str, Path, list[str]]]) -> None:
-    with pytest.raises(BundleError, match=r"has graphs in fp32, not in int8\. Export it again"):
+    with pytest.raises(BundleError, match=r"was exported in fp32, not in int8\. Export it again"):
         mertric.load("someone/model", provider="cpu", precision="int8")  # the tiny bundle has none
     assert exports[0][2] == ["int8"]
 

@@ -119,43 +119,56 @@ def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("precision", "working", "checked"),
     [
-        ("fp16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda", "tensorrt"]),
+        ("fp16", ("tensorrt", "cuda", "openvino", "cpu"), ["tensorrt", "cuda"]),
         ("fp16", ("tensorrt", "cpu"), ["tensorrt"]),
         ("fp16", ("openvino", "cpu"), ["cpu"]),
-        ("bf16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda"]),
-        ("bf16", ("tensorrt", "openvino", "cpu"), ["cpu"]),
+        ("bf16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda", "openvino"]),
+        ("bf16", ("tensorrt", "openvino", "cpu"), ["openvino", "cpu"]),
+        ("bf16", ("cpu",), ["cpu"]),
+        ("int8", ("openvino", "cpu"), ["openvino", "cpu"]),
         ("int8", ("cuda", "cpu"), ["cpu"]),
     ],
 )
 def test_where_a_precision_is_checked(
     only: Callable[..., None], precision: str, working: tuple[str, ...], checked: list[str]
 ) -> None:
-    """On every provider that will run it; emulated on the CPU where there is none."""
+    """On every provider that computes in it; its graphs emulated on the CPU where none runs them."""
     only(*working)
-    assert gate._sides(["fp32", precision], everything=False) == ([(name, precision) for name in checked], [])
+    assert gate._sides(["fp32", precision], everything=False) == [(name, precision) for name in checked]
 
 
-def test_everything_that_works_is_compared(only: Callable[..., None]) -> None:
+def test_every_provider_is_compared_in_fp32_with_material(only: Callable[..., None]) -> None:
     only("cuda", "openvino", "cpu")
-    noted = [("cuda", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
-    assert gate._sides(["fp32"], everything=True) == ([], noted)
-    gating = [("cuda", "fp16"), ("openvino", "int8"), ("cpu", "int8")]
-    assert gate._sides(["fp32", "fp16", "int8"], everything=True) == (gating, noted)
-    assert gate._sides(["fp32", "bf16"], everything=True) == ([("cuda", "bf16")], noted)
+    others = [("cuda", "fp32"), ("openvino", "fp32")]
+    assert gate._sides(["fp32"], everything=True) == others
+    lower = [("cuda", "fp16"), ("openvino", "int8"), ("cpu", "int8")]
+    assert gate._sides(["fp32", "fp16", "int8"], everything=True) == [*lower, *others]
     only("cpu")
-    assert gate._sides(["fp32", "fp16"], everything=True) == ([("cpu", "fp16")], [])
+    assert gate._sides(["fp32", "fp16"], everything=True) == [("cpu", "fp16")]
 
 
-def test_what_runs_fp32_graphs_is_only_noted(
+def test_a_providers_fp32_is_only_noted(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
     only("openvino", "cpu")
-    spoil(monkeypatch, "openvino", "bf16", 1.1)
+    spoil(monkeypatch, "openvino", "fp32", 1.1)
     bundle = run(source, tmp_path / "bundle", material=gate.made_up_music())
-    near, far = bundle.parity["precisions"]
-    assert (near["precision"], far["precision"], far["graphs"]) == ("fp32", "bf16", "fp32")
-    assert gate.excess(near) is None
-    assert re.match(r"bf16 on openvino changes mert_\w+ by 21\.", str(gate.excess(far)))
+    (row,) = bundle.parity["precisions"]
+    assert re.match(r"fp32 on openvino changes mert_\w+ by 21\.", str(gate.excess(row)))
+
+
+def test_what_a_provider_makes_of_fp32_graphs_is_held_to_the_bound(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("openvino", "cpu")
+    spoil(monkeypatch, "openvino", "bf16", 1.008)
+    own, graphs = run(source, tmp_path / "bundle", precisions=["bf16"]).parity["precisions"]
+    assert (own["provider"], own["graphs"]) == ("openvino", "fp32")
+    assert (graphs["provider"], graphs["graphs"]) == ("cpu", "bf16")
+    spoil(monkeypatch, "openvino", "bf16", 1.1)
+    with pytest.raises(ExportError, match=r"bf16 on openvino changes mert_\w+ by 2\d\..* without --precision bf16"):
+        run(source, tmp_path / "bundle", precisions=["bf16"], force=True)
+    assert read_bundle(tmp_path / "bundle").precisions == ("fp32", "bf16")
 
 
 def test_a_provider_that_fails_is_left_out(
@@ -205,7 +218,7 @@ def test_the_command(
     sound: Callable[..., Any],
 ) -> None:
     only("openvino", "cpu")
-    spoil(monkeypatch, "openvino", "bf16", 1.1)
+    spoil(monkeypatch, "openvino", "fp32", 1.1)
     for index in (1, 2):
         write_wav(f"r/fileid_{index}.wav", sound(9000, index))
         write_wav(f"e/fileid_{index}.wav", sound(9000, index + 2))
@@ -214,14 +227,14 @@ def test_the_command(
     code, output = invoke(source, "-o", tmp_path / "bundle", *options, *files)
     assert code == 0, output
     assert "comparing precisions with fp32" in output
-    assert "bf16 on openvino changes mert_" in output
+    assert "fp32 on openvino changes mert_" in output
     assert "Do not use it where that matters." in output
     bundle = read_bundle(tmp_path / "bundle")
     assert bundle.precisions == ("fp32", "fp16", "int8")
     rows = bundle.parity["precisions"]
     assert json.loads((tmp_path / "t.json").read_text()) == rows
     with (tmp_path / "t.csv").open() as file:
-        assert [row["precision"] for row in csv.DictReader(file)] == ["fp16", "int8", "int8", "fp32", "bf16"]
+        assert [row["precision"] for row in csv.DictReader(file)] == ["fp16", "int8", "int8", "fp32"]
     assert {row["material"] for row in rows} == {f"{tmp_path / 'r'} against {tmp_path / 'e'}"}
     assert all(f"{row['mert_mse']:.4g}" in output for row in rows)
 

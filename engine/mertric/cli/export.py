@@ -35,7 +35,7 @@ _COLUMNS = (
     nargs=2,
     type=PATH,
     metavar="REFERENCES ESTIMATES",
-    help="Compare every provider and precision that works here with fp32 on these files or folders.  "
+    help="Compare what is written, and every provider here, with fp32 on the CPU on these files or folders.  "
     "[default: --precision's, on made-up music]",
 )
 @click.option(
