@@ -44,8 +44,21 @@ def limited(threads: int) -> Iterator[None]:
 
 
 def _apply() -> None:
+    """Set what is wanted, from whatever thread.
+
+    Of OpenBLAS, threadpoolctl from 3.8 on lets one thread of the process set the number and ignores all others. Here a
+    lock orders them, so each takes over, and leaves the next, which may not be of this module, to do so too.
+    """
     for library, threads in _before.values():
+        _free(library)
         library.set_num_threads(min(_wanted, default=threads))
+        _free(library)
+
+
+def _free(library: Any) -> None:
+    """Let any thread be the next to set a library's number."""
+    if hasattr(library, "clear_controlling_thread"):
+        library.clear_controlling_thread(force=True)
 
 
 @cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +47,25 @@ def test_callers_at_once_leave_blas_as_the_first_one_found_it() -> None:
         second.__exit__(None, None, None)
         assert threads() == {3}
     assert threads() == before
+
+
+def test_any_thread_holds_blas_and_sets_it_back() -> None:
+    """And the thread that did so last does not keep others from it."""
+
+    def hold() -> set[int]:
+        with limited(1):
+            return threads()
+
+    with threadpool_limits(3, user_api="blas"), ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            for found in (hold(), pool.submit(hold).result()):
+                assert found == {1}
+                assert threads() == {3}
+        with threadpool_limits(2, user_api="blas"):
+            assert threads() == {2}
+            assert pool.submit(hold).result() == {1}
+            assert threads() == {2}
+        assert threads() == {3}
 
 
 def test_a_library_that_is_loaded_late_is_held_too() -> None:
