@@ -12,11 +12,12 @@ from mertric.errors import InputError, MertricError
 from mertric.journal import Outcome, journal_key
 from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance, load_kernels
+from mertric.metrics.parallel import map_ahead
 from mertric.metrics.prepared import PreparedEmbedding, prepare
 from mertric.scheduler import MEMORY_BYTES, Scheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -47,6 +48,16 @@ class _Clip:
     states: States | None = None
     silent: bool = False
     problem: str = ""
+
+
+class _Embedded(NamedTuple):
+    """A pair whose clips are there, the reference's layers prepared, and its key in the journal."""
+
+    pair: Pair
+    key: str
+    reference: _Clip
+    prepared: Sequence[PreparedEmbedding | str]
+    estimate: _Clip
 
 
 class MertScorer:
@@ -114,16 +125,11 @@ class MertScorer:
         if groups:
             Thread(target=load_kernels, name="mertric-kernels", daemon=True).start()
         clips = self._embed([e for first, group in groups.items() for e in (first, *(entry[1] for entry in group))])
-        for group in groups.values():
-            reference_clip = next(clips)
-            prepared = _prepare(reference_clip)
-            for pair, _, key in group:
-                clip = next(clips)
-                outcomes = [self._compare(i, reference_clip, prepared, clip) for i in range(len(self._layers))]
-                if not (reference_clip.problem or clip.problem):
-                    self._journal.keep(key, outcomes)
-                yield pair, outcomes
-                advance()
+        for work, outcomes in map_ahead(self._outcomes, _embedded(groups, clips), ahead=self._encoder.batch):
+            if not (work.reference.problem or work.estimate.problem):
+                self._journal.keep(work.key, outcomes)
+            yield work.pair, outcomes
+            advance()
 
     def _excerpts(self, reference: Path, estimate: Path) -> tuple[_Excerpt, _Excerpt]:
         whole = _Excerpt(reference, None), _Excerpt(estimate, None)
@@ -153,11 +159,12 @@ class MertScorer:
         with AudioFile(excerpt.path, max_seconds=min(limits, default=None)) as file:
             return self._encoder.prepare(file, self._protocol)
 
-    def _compare(
-        self, index: int, reference: _Clip, prepared: Sequence[PreparedEmbedding | str], estimate: _Clip
-    ) -> Outcome:
+    def _outcomes(self, work: _Embedded) -> tuple[_Embedded, list[Outcome]]:
+        return work, [self._compare(index, work) for index in range(len(self._layers))]
+
+    def _compare(self, index: int, work: _Embedded) -> Outcome:
         """Compare one layer of two clips."""
-        layer = self._layers[index]
+        layer, reference, estimate = self._layers[index], work.reference, work.estimate
         if reference.states is None or estimate.states is None:
             problems = tuple(clip.problem for clip in (reference, estimate) if clip.problem)
             return Outcome(dict.fromkeys(MERT_METRICS), problems, layer)
@@ -169,11 +176,22 @@ class MertScorer:
         except InputError as error:
             reasons.append(f"mert_mse: {error}")
         try:
-            values["mert_fad"] = frechet_distance(_usable(prepared[index]), prepare(y, name="the estimate"))
+            values["mert_fad"] = frechet_distance(_usable(work.prepared[index]), prepare(y, name="the estimate"))
         except InputError as error:
             reasons.append(f"mert_fad: {error}")
         silent = tuple(name for name, clip in (("reference", reference), ("estimate", estimate)) if clip.silent)
         return Outcome(values, tuple(reasons), layer, len(x), silent)
+
+
+def _embedded(
+    groups: Mapping[_Excerpt, Sequence[tuple[Pair, _Excerpt, str]]], clips: Iterator[_Clip]
+) -> Iterator[_Embedded]:
+    """Yield pairs as their clips come: for each group its reference, then the estimates."""
+    for group in groups.values():
+        reference = next(clips)
+        prepared = _prepare(reference)
+        for pair, _, key in group:
+            yield _Embedded(pair, key, reference, prepared, next(clips))
 
 
 def _duration(path: Path) -> float:

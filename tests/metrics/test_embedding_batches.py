@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,9 +14,12 @@ from mertric.metrics.batch import frechet_distances
 from mertric.metrics.fad_infinity import fad_infinity
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.gaussian import gaussian_of
-from mertric.metrics.parallel import in_halves, map_threads, side_by_side
+from mertric.metrics.parallel import in_halves, map_ahead, map_threads, side_by_side
 from mertric.metrics.per_file import per_file_frechet_distances
 from mertric.metrics.prepared import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RNG = np.random.default_rng(0)
 CLIPS = [RNG.standard_normal((n, 16)) * (1 + 0.1 * n) for n in (8, 30, 12, 20, 9)]
@@ -172,6 +176,63 @@ def test_fad_infinity_of_constant_embeddings_explains_nothing() -> None:
     got = fad_infinity(np.zeros((9, 2)), np.ones((9, 2)), steps=3, least=2)
     assert got.score == pytest.approx(2.0)
     assert np.isnan(got.r2)
+
+
+def test_results_of_work_done_ahead_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is computed until the fourth has been drawn; no more than three are drawn before its result."""
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    drawn, last = [], threading.Event()
+
+    def items() -> Iterator[int]:
+        for item in range(6):
+            drawn.append(item)
+            if item == 2:
+                last.set()
+            yield item
+
+    def work(item: int) -> tuple[int, int]:
+        assert last.wait(20)
+        return item, len(drawn)
+
+    results = map_ahead(work, items(), ahead=3)
+    assert next(results) == (0, 3)
+    assert [item for item, _ in results] == [1, 2, 3, 4, 5]
+
+
+def test_with_one_ahead_nothing_is_drawn_before_a_result() -> None:
+    drawn: list[int] = []
+    here = threading.current_thread()
+
+    def items() -> Iterator[int]:
+        for item in range(3):
+            drawn.append(item)
+            yield item
+
+    for item, result in enumerate(map_ahead(lambda item: (item, threading.current_thread()), items(), ahead=1)):
+        assert result == (item, here)
+        assert drawn == list(range(item + 1))
+
+
+def test_work_ahead_takes_one_core_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    both = threading.Barrier(2, timeout=20)
+
+    def work(item: int) -> tuple[int, int]:
+        both.wait()
+        halves = len(in_halves(lambda part: part, 6, worth=True))
+        return halves, max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+    before = threadpool_info()
+    assert list(map_ahead(work, range(4), ahead=3)) == [(1, 1)] * 4
+    assert threadpool_info() == before
+
+
+def test_an_error_ahead_comes_in_its_place_and_ends_the_work() -> None:
+    results = map_ahead(lambda item: 1 / item, [1, 0, 2, 3], ahead=2)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert list(results) == []
 
 
 def test_parts_of_a_lone_pair_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import local
@@ -12,13 +13,14 @@ from mertric.blas import limited
 from mertric.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _thread = local()
-"""`busy` is true in threads that `map_threads` runs: the other cores have work of their own."""
+"""`busy` is true in threads that share the cores with others of this module."""
 
 
 def cores() -> int:
@@ -61,6 +63,34 @@ def map_threads(
                     future.cancel()
 
 
+def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int) -> Iterator[Result]:
+    """Yield results of `function` in the order of `items`, computed in other threads while the next items are drawn.
+
+    Drawing an item may take long; it is done in the caller's thread. Each result is computed on one core, so that it
+    does not depend on what else is; on all cores where only 1 is drawn ahead, as it is then waited for.
+
+    Parameters
+    ----------
+    ahead
+        Items drawn before the result of the first of them is waited for, at most.
+    """
+    if ahead == 1:
+        yield from map(function, items)
+        return
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(min(ahead, cores()), thread_name_prefix="mertric-ahead") as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(_on_one_core, function, item))
+                while pending and (pending[0].done() or len(pending) >= ahead):
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
 def side_by_side(
     first: Callable[[], Result], second: Callable[[], Result], *, worth: bool = True
 ) -> tuple[Result, Result]:
@@ -91,6 +121,11 @@ def in_halves(function: Callable[[slice], Result], size: int, *, worth: bool) ->
 
 def _alone() -> bool:
     return cores() > 1 and not getattr(_thread, "busy", False)
+
+
+def _on_one_core(function: Callable[[Item], Result], item: Item) -> Result:
+    with limited(1):
+        return _busily(function, item)
 
 
 def _busily(function: Callable[..., Result], *arguments: Any) -> Result:
