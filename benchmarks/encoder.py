@@ -3,7 +3,8 @@
 Sides: PyTorch (transformers' HubertModel, scaled-dot-product attention, inference mode, the best number of
 threads) in fp32 and under bf16 autocast; optimum's traced export on ONNX Runtime; every provider and precision
 of mertric that works here. Each is warm in a process of its own, and they take turns; where not all fit into
-memory together, in groups. All get the same samples at the model's rate and give the last hidden state.
+memory together, in groups, each with PyTorch's fp32. All get the same samples at the model's rate and give the last
+hidden state.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from environment import environment, timings
@@ -26,6 +27,9 @@ from tables import markdown
 
 from mertric.cache import cache_directory
 from mertric.providers import PROVIDERS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 BASELINE = "PyTorch fp32"
 MOST_RUNS = 100
@@ -82,17 +86,20 @@ def free_memory() -> float:
     return 1024.0 * int(fields["MemAvailable"].split()[0])
 
 
-def in_groups(sides: list[Side], sizes: list[float], limit: float) -> list[list[Side]]:
-    """Part sides into groups that fit into memory together: each into the first that has room."""
-    groups: list[tuple[list[Side], float]] = []
-    for side, size in zip(sides, sizes, strict=True):
-        for index, (members, taken) in enumerate(groups):
-            if taken + size <= limit:
-                groups[index] = ([*members, side], taken + size)
+def in_groups(sides: list[Side], size: Callable[[Side], float], limit: float) -> list[list[Side]]:
+    """Part sides into groups that fit into memory together, each with the baseline where there is room for it."""
+    baseline = [side for side in sides if side.name == BASELINE]
+    groups = [baseline.copy()]
+    for side in sides:
+        if side in baseline:
+            continue
+        for group in groups:
+            if sum(map(size, [*group, side])) <= limit:
+                group.append(side)
                 break
         else:
-            groups.append(([side], size))
-    return [members for members, _ in groups]
+            groups.append([*baseline, side] if sum(map(size, [*baseline, side])) <= limit else [side])
+    return groups
 
 
 class Case:
@@ -110,27 +117,26 @@ class Case:
         limit = 0.9 * free_memory()
         fitting = []
         for side in sides:
-            size, expected = needed(side, self.model, self.seconds, self.batch), speed.get(side.name, 0) * self.audio
+            size, expected = self._needed(side), speed.get(side.name, 0) * self.audio
             if size > limit:
                 self.refused[side.name] = f"needs about {size / 1e9:.0f} GB, of which {limit / 1e9:.0f} GB are free"
             elif expected > self.options.limit:
                 self.refused[side.name] = f"would take about {expected:.0f} s a run"
             else:
                 fitting.append(side)
-        sizes = [needed(side, self.model, self.seconds, self.batch) for side in fitting]
         with tempfile.TemporaryDirectory() as folder:
             clips = Path(folder) / "clips.npy"
             rate = self.model.config.sample_rate
             np.save(clips, np.stack([music(self.seconds, seed=index, rate=rate) for index in range(self.batch)]))
-            for group in in_groups(fitting, sizes, limit):
+            for group in in_groups(fitting, self._needed, limit):
                 self._measure_group(group, clips, speed, every=every)
             for row in self.rows:
                 row |= self._difference(clips.parent, row["side"])
             if every:
                 self.parity = [self._all_states(clips.parent, row["side"]) for row in self.rows]
-        baseline = next((row["median_s"] for row in self.rows if row["side"] == BASELINE), None)
-        for row in self.rows:
-            row["times"] = baseline and baseline / row["median_s"]
+
+    def _needed(self, side: Side) -> float:
+        return needed(side, self.model, self.seconds, self.batch)
 
     @property
     def audio(self) -> float:
@@ -150,11 +156,16 @@ class Case:
                 else:
                     print(f"  {side.name}: {worker.started['warm']:.3g} s a run", flush=True)
                     workers.append(worker)
-            for worker, timed in self._timed(workers, every=every).items():
+            timed = self._timed(workers, every=every)
+            medians = {worker.side.name: times["median_s"] for worker, times in timed.items()}
+            baseline = medians.get(BASELINE)
+            for worker, times in timed.items():
                 name = worker.side.name
-                speed[name] = timed["median_s"] / self.audio
-                row = {"seconds": self.seconds, "batch": self.batch, "side": name, **worker.started, **timed}
-                row["real_time_factor"] = speed[name]
+                if any(row["side"] == name for row in self.rows):
+                    continue  # the baseline, which every group has
+                speed[name] = times["median_s"] / self.audio
+                row = {"seconds": self.seconds, "batch": self.batch, "side": name, **worker.started, **times}
+                row |= {"real_time_factor": speed[name], "times": baseline and baseline / times["median_s"]}
                 self.rows.append(row)
         finally:
             for worker in workers:
