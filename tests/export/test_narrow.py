@@ -33,7 +33,7 @@ FOR_CUDA = [one for one in EVERY if one[1] not in ("encoder.portable", "encoder.
 CUDA = {
     "Add": {SINGLE, HALF, BRAIN},
     "Cast": {SINGLE, HALF, BRAIN},
-    "Concat": {SINGLE, HALF},
+    "Concat": {SINGLE, HALF, BRAIN},
     "Conv": {SINGLE, HALF},
     "Gelu": {SINGLE, HALF},
     "Identity": {SINGLE, HALF, BRAIN},

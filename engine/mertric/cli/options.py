@@ -52,7 +52,7 @@ def model_options(function: _F) -> _F:
     """Add the options that choose a model and how it runs."""
     for option in (
         click.option("--threads", type=click.IntRange(min=1), help="Threads for inference.  [default: one a core]"),
-        click.option("--precision", default="fp32", show_default=True, help="What to compute in."),
+        click.option("--precision", default="fp32", show_default=True, help="fp32, or what the model was exported in."),
         click.option("--provider", default="auto", show_default=True, help="Execution provider."),
         click.option(
             "--model",
