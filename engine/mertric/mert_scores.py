@@ -8,6 +8,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.audio_file import AudioFile
+from mertric.blas import limited
 from mertric.errors import InputError, MertricError
 from mertric.journal import Outcome, journal_key
 from mertric.metrics.embedding_mse import embedding_mse
@@ -59,6 +60,11 @@ class _Embedded(NamedTuple):
     prepared: Sequence[PreparedEmbedding | str]
     estimate: _Clip
 
+    def bytes_held(self) -> int:
+        """Bytes of the hidden states, and of the roots of the reference's covariances."""
+        states = [clip.states.nbytes for clip in (self.reference, self.estimate) if clip.states is not None]
+        return sum(states) + sum(one.root.nbytes for one in self.prepared if isinstance(one, PreparedEmbedding))
+
 
 class MertScorer:
     """Computes `MERT_METRICS`.
@@ -78,7 +84,7 @@ class MertScorer:
     journal
         Where outcomes are found again and kept.
     memory : int
-        Bytes for batches, see `mertric.scheduler.Scheduler`.
+        Bytes for batches, see `mertric.scheduler.Scheduler`, and as much for clips that wait to be compared.
     """
 
     def __init__(
@@ -94,6 +100,7 @@ class MertScorer:
     ) -> None:
         self._encoder = encoder
         self._scheduler = Scheduler(encoder, layers=layers, windows=windows, memory=memory)
+        self._memory = memory
         self._layers = layers
         self._protocol = protocol
         self._trim = trim
@@ -125,7 +132,10 @@ class MertScorer:
         if groups:
             Thread(target=load_kernels, name="mertric-kernels", daemon=True).start()
         clips = self._embed([e for first, group in groups.items() for e in (first, *(entry[1] for entry in group))])
-        for work, outcomes in map_ahead(self._outcomes, _embedded(groups, clips), ahead=self._encoder.batch):
+        embedded = _embedded(groups, clips)
+        for work, outcomes in map_ahead(
+            self._outcomes, embedded, ahead=self._encoder.batch, size=_Embedded.bytes_held, memory=self._memory
+        ):
             if not (work.reference.problem or work.estimate.problem):
                 self._journal.keep(work.key, outcomes)
             yield work.pair, outcomes
@@ -176,7 +186,10 @@ class MertScorer:
         except InputError as error:
             reasons.append(f"mert_mse: {error}")
         try:
-            values["mert_fad"] = frechet_distance(_usable(work.prepared[index]), prepare(y, name="the estimate"))
+            first = _usable(work.prepared[index])
+            with limited(1):
+                second = prepare(y, name="the estimate")
+            values["mert_fad"] = frechet_distance(first, second)
         except InputError as error:
             reasons.append(f"mert_fad: {error}")
         silent = tuple(name for name, clip in (("reference", reference), ("estimate", estimate)) if clip.silent)
@@ -189,7 +202,8 @@ def _embedded(
     """Yield pairs as their clips come: for each group its reference, then the estimates."""
     for group in groups.values():
         reference = next(clips)
-        prepared = _prepare(reference)
+        with limited(1):  # as estimates are prepared: of equal clips the same bits
+            prepared = _prepare(reference)
         for pair, _, key in group:
             yield _Embedded(pair, key, reference, prepared, next(clips))
 

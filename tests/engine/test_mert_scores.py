@@ -52,6 +52,25 @@ def test_pairs_of_several_references_keep_their_order(encoder, clips):
     assert len({row["mert_mse"] for row in rows}) == 3
 
 
+def test_batches_compared_ahead_give_what_pairs_give_alone(encoder, clips, monkeypatch, tmp_path):
+    """In the order given, with the reason of what cannot be read in its place, and each kept in the journal once."""
+    (tmp_path / "broken.wav").write_bytes(b"not audio")
+    clips["broken"] = tmp_path / "broken.wav"
+    pairs = [*pairs_of(clips, "a", "broken", "b", "a", "r"), *pairs_of(clips, "a", "r", reference="b")]
+    expected = score_pairs(pairs, encoder)
+    monkeypatch.setattr(type(encoder), "batch", 3)
+    journal = tmp_path / "run.jsonl"
+    rows = score_pairs(pairs, encoder, layers="all", journal=journal)
+    assert len(rows) == len(pairs) * (encoder.layers + 1)
+    assert score_pairs(pairs, encoder, layers="all", journal=journal) == rows
+    last = [row for row in rows if row["layer"] in (None, encoder.layers)]
+    for row, one in zip(last, expected, strict=True):
+        assert (row["estimate"], row["status"], row["reason"]) == (one["estimate"], one["status"], one["reason"])
+        for metric in ("mert_mse", "mert_fad"):
+            assert (row[metric] is None) == (one[metric] is None) == (row["status"] == "failed")
+            assert row[metric] is None or row[metric] == pytest.approx(one[metric], rel=1e-4, abs=1e-9)
+
+
 def test_every_layer_in_one_pass(encoder, clips, runs):
     rows = score_pairs(pairs_of(clips, "a"), encoder, layers="all")
     assert len(runs) == 2

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -178,8 +179,12 @@ def test_fad_infinity_of_constant_embeddings_explains_nothing() -> None:
     assert np.isnan(got.r2)
 
 
+def nothing(_: object) -> int:
+    return 0
+
+
 def test_results_of_work_done_ahead_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first is computed until the fourth has been drawn; no more than three are drawn before its result."""
+    """The first is computed until the third has been drawn; no more than three are drawn before its result."""
     monkeypatch.setattr(parallel, "cores", lambda: 2)
     drawn, last = [], threading.Event()
 
@@ -194,23 +199,41 @@ def test_results_of_work_done_ahead_come_in_order(monkeypatch: pytest.MonkeyPatc
         assert last.wait(20)
         return item, len(drawn)
 
-    results = map_ahead(work, items(), ahead=3)
+    results = map_ahead(work, items(), ahead=3, size=nothing, memory=1)
     assert next(results) == (0, 3)
     assert [item for item, _ in results] == [1, 2, 3, 4, 5]
 
 
-def test_with_one_ahead_nothing_is_drawn_before_a_result() -> None:
+@pytest.mark.parametrize(("ahead", "size"), [(1, 0), (9, 50)])
+def test_nothing_is_drawn_before_a_result_with_one_ahead_or_no_memory_left(ahead: int, size: int) -> None:
     drawn: list[int] = []
-    here = threading.current_thread()
 
     def items() -> Iterator[int]:
         for item in range(3):
             drawn.append(item)
             yield item
 
-    for item, result in enumerate(map_ahead(lambda item: (item, threading.current_thread()), items(), ahead=1)):
-        assert result == (item, here)
+    results = map_ahead(lambda item: item, items(), ahead=ahead, size=lambda _: size, memory=50)
+    for item, result in enumerate(results):
+        assert result == item
         assert drawn == list(range(item + 1))
+
+
+def test_memory_holds_some_items() -> None:
+    drawn: list[int] = []
+    third = threading.Event()
+
+    def items() -> Iterator[int]:
+        for item in range(5):
+            drawn.append(item)
+            if item == 2:
+                third.set()
+            yield item
+
+    results = map_ahead(lambda item: third.wait(20) and item, items(), ahead=9, size=lambda _: 20, memory=50)
+    assert next(results) == 0
+    assert drawn == [0, 1, 2]
+    assert list(results) == [1, 2, 3, 4]
 
 
 def test_work_ahead_takes_one_core_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,16 +246,45 @@ def test_work_ahead_takes_one_core_each(monkeypatch: pytest.MonkeyPatch) -> None
         return halves, max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
 
     before = threadpool_info()
-    assert list(map_ahead(work, range(4), ahead=3)) == [(1, 1)] * 4
+    assert list(map_ahead(work, range(4), ahead=3, size=nothing, memory=1)) == [(1, 1)] * 4
     assert threadpool_info() == before
 
 
-def test_an_error_ahead_comes_in_its_place_and_ends_the_work() -> None:
-    results = map_ahead(lambda item: 1 / item, [1, 0, 2, 3], ahead=2)
+def test_an_error_ahead_comes_in_its_place_and_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    begun: list[int] = []
+
+    def work(item: int) -> float:
+        begun.append(item)
+        return 1 / item
+
+    results = map_ahead(work, iter([1, 0, 2, 3, 4, 5]), ahead=2, size=nothing, memory=1)
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
-    assert list(results) == []
+    assert 5 not in begun
+
+
+def test_work_ahead_that_is_not_wanted_any_more_is_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    closed = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def __exit__(self, *error: Any) -> bool | None:
+            closed.set()
+            return super().__exit__(*error)
+
+    def work(item: int) -> int:
+        begun.append(item)
+        assert item == 0 or closed.wait(20)
+        return item
+
+    monkeypatch.setattr(parallel, "cores", lambda: 1)
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
+    results = map_ahead(work, range(9), ahead=4, size=nothing, memory=1)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+    assert begun in ([0], [0, 1])
 
 
 def test_parts_of_a_lone_pair_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:

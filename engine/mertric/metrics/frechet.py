@@ -49,8 +49,8 @@ def frechet_distance(x: ArrayLike | PreparedEmbedding, y: ArrayLike | PreparedEm
     Returns
     -------
     float
-        In squared units of the embeddings, 0 or above and 0 for equal ones; float64 arithmetic whatever the input.
-        Symmetric to rounding and invariant to the order of frames.
+        In squared units of the embeddings, 0 or above; float64 arithmetic whatever the input. Symmetric to rounding
+        and invariant to the order of frames. Of embeddings whose roots are equal to the bit it is 0.
 
     Raises
     ------

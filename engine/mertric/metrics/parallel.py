@@ -63,31 +63,45 @@ def map_threads(
                     future.cancel()
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int) -> Iterator[Result]:
+def map_ahead(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    ahead: int,
+    size: Callable[[Item], int],
+    memory: int,
+) -> Iterator[Result]:
     """Yield results of `function` in the order of `items`, computed in other threads while the next items are drawn.
 
-    Drawing an item may take long; it is done in the caller's thread. Each result is computed on one core, so that it
-    does not depend on what else is; on all cores where only 1 is drawn ahead, as it is then waited for.
+    Drawing an item may take long; it is done in the caller's thread. Each result is computed on one core, whatever else
+    is computed beside it; on all cores where only 1 is drawn ahead, as it is then waited for.
 
     Parameters
     ----------
     ahead
         Items drawn before the result of the first of them is waited for, at most.
+    size
+        Gives the bytes that an item holds.
+    memory
+        Bytes of items from which on no more are drawn before a result.
     """
     if ahead == 1:
         yield from map(function, items)
         return
-    pending: deque[Future[Result]] = deque()
+    pending: deque[tuple[Future[Result], int]] = deque()
     with ThreadPoolExecutor(min(ahead, cores()), thread_name_prefix="mertric-ahead") as pool:
         try:
             for item in items:
-                pending.append(pool.submit(_on_one_core, function, item))
-                while pending and (pending[0].done() or len(pending) >= ahead):
-                    yield pending.popleft().result()
+                pending.append((pool.submit(_on_one_core, function, item), size(item)))
+                del item  # what it holds is let go with its result
+                while pending and (
+                    pending[0][0].done() or len(pending) >= ahead or sum(held for _, held in pending) >= memory
+                ):
+                    yield pending.popleft()[0].result()
             while pending:
-                yield pending.popleft().result()
+                yield pending.popleft()[0].result()
         finally:
-            for future in pending:
+            for future, _ in pending:
                 future.cancel()
 
 
