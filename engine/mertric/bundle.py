@@ -52,8 +52,9 @@ class Bundle:
     license : str
         Of the weights.
     precisions : tuple of str
-        What it may be computed in: ``fp32``, and others that were asked for and came close enough to it. Each has
-        graphs and their weights in a directory of its name; a provider may use those of ``fp32`` for another.
+        What it may be computed in: ``fp32``, and others that were asked for and came close enough to it on the
+        machine of the export. Each has graphs and their weights in a directory of its name; a provider may use those
+        of ``fp32`` for another.
     sample_rate, hop, receptive_field : int
         Hz, samples, samples.
     layers, dim : int
@@ -96,7 +97,7 @@ class Bundle:
         return (np.arange(begin, end) * self.hop + self.receptive_field / 2) / self.sample_rate
 
     def require(self, precision: str) -> None:
-        """Make sure that a precision was compared with fp32 when the bundle was exported.
+        """Make sure that a precision was compared with fp32 when the bundle was exported, on that machine's providers.
 
         Raises
         ------

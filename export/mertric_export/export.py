@@ -89,7 +89,7 @@ def export_checkpoint(
     weights
         Which weights file to read, see `read_checkpoint`.
     precisions
-        What to write graphs in beside fp32: ``fp16``, ``bf16``, ``int8``. Each must come close enough to fp32.
+        What the bundle is for beside fp32: ``fp16``, ``bf16``, ``int8``. Each must come close enough to fp32.
     material
         Audio to compare the precisions on, and every provider here in fp32; None compares only the precisions, on
         made-up music.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 CONV = "feature_extractor.conv_layers"
 WHOLE = 3
-"""The first convolution whose three taps are one product, which is rounded once where products are rounded.
+"""The first convolution whose three taps may be one product (`GraphBuilder.joins_rows`).
 
 The copies that it takes cost more than that is worth where there are more rows; from here on they are few.
 """
@@ -100,16 +100,18 @@ def _convolve(
     weight = tensors[f"{CONV}.{layer}.conv.weight"]
     taps = np.ascontiguousarray(weight.transpose(2, 1, 0))
     pairs = graph.node(f"{name}.pairs", "Reshape", value, graph.integers(0, -1, 2 * channels))
-    rows, first = pairs, taps[:2]
     if len(taps) == 3 and layer >= WHOLE and graph.joins_rows:
         following = graph.following(f"{name}.next", pairs, channels)
-        rows, first = graph.node(f"{name}.windows", "Concat", pairs, following, axis=-1), taps
-    matrix = graph.matrix(f"{CONV}.{layer}.first", first.reshape(len(first) * channels, -1))
-    product = graph.product(f"{name}.product", rows, matrix)
-    if len(first) < len(taps):
-        following = graph.following(f"{name}.next", pairs, channels)
-        third = graph.product(f"{name}.third", following, graph.matrix(f"{CONV}.{layer}.third", taps[2]))
-        product = graph.node(f"{name}.sum", "Add", product, third)
+        windows = graph.node(f"{name}.windows", "Concat", pairs, following, axis=-1)
+        whole = graph.matrix(f"{CONV}.{layer}.whole", taps.reshape(3 * channels, -1))
+        product = graph.product(f"{name}.product", windows, whole)
+    else:
+        pair = graph.matrix(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1))
+        product = graph.product(f"{name}.product", pairs, pair)
+        if len(taps) == 3:
+            following = graph.following(f"{name}.next", pairs, channels)
+            third = graph.product(f"{name}.third", following, graph.matrix(f"{CONV}.{layer}.third", taps[2]))
+            product = graph.node(f"{name}.sum", "Add", product, third)
     if config.conv_bias:
         bias = graph.weight(f"{CONV}.{layer}.bias", tensors[f"{CONV}.{layer}.conv.bias"])
         product = graph.node(f"{name}.biased", "Add", product, bias)

@@ -50,7 +50,7 @@ def compare_precisions(
     ExportError
         Another precision than fp32 fails. A provider that fails in fp32 is left out.
     """
-    sides = _sides(precisions, everything=material is not None)
+    sides = _sides(precisions, others=material is not None)
     if not sides:
         return []
     notify("comparing precisions with fp32")
@@ -81,12 +81,10 @@ def hold_to_bounds(rows: Sequence[Mapping[str, Any]]) -> None:
     ExportError
         One of the rows, which `compare_precisions` gave, is beyond its bound.
     """
-    for row in rows:
-        if row["precision"] != "fp32" and (beyond := excess(row)):
-            raise ExportError(
-                f"{beyond}. Nothing was written. Export without --precision {row['precision']}, or see with "
-                "--verify what it does to your own audio."
-            )
+    beyond = {row["precision"]: problem for row in rows if row["precision"] != "fp32" and (problem := excess(row))}
+    if beyond:
+        without = " and ".join(f"--precision {precision}" for precision in beyond)
+        raise ExportError(f"{'; '.join(beyond.values())}. Nothing was written. Export without {without}.")
 
 
 def excess(row: Mapping[str, Any]) -> str | None:
@@ -105,14 +103,14 @@ Side = tuple[str, str]
 """A provider and a precision."""
 
 
-def _sides(precisions: Sequence[str], *, everything: bool) -> list[Side]:
-    """Choose what to compare: all that may compute in `precisions` and, for `everything`, other providers' fp32."""
+def _sides(precisions: Sequence[str], *, others: bool) -> list[Side]:
+    """Choose what to compare: all that compute in `precisions` and, where `others` are too, every provider's fp32."""
     works = cache(lambda name: probe(PROVIDERS[name]) is None)
     sides: list[Side] = []
     for precision in precisions:
         if precision == "fp32":
             continue
         able = [name for name, provider in PROVIDERS.items() if precision in provider.precisions and works(name)]
-        run = any(PROVIDERS[name].precisions[precision] == precision for name in able)
-        sides += [(name, precision) for name in (able if run else [*able, "cpu"])]
-    return sides + [(name, "fp32") for name in PROVIDERS if everything and name != "cpu" and works(name)]
+        graphs_run = any(PROVIDERS[name].precisions[precision] == precision for name in able)
+        sides += [(name, precision) for name in (able if graphs_run else [*able, "cpu"])]
+    return sides + [(name, "fp32") for name in PROVIDERS if others and name != "cpu" and works(name)]

@@ -80,8 +80,8 @@ class GraphBuilder:
 
     coarse: ClassVar[bool] = False
     """Whether products read values of so few bits that what they have in common is better taken off before."""
-    joins_rows: ClassVar[bool] = True
-    """Whether rows may be put side by side for a product."""
+    joins_rows: ClassVar[bool] = False
+    """Whether rows are put side by side for one product, which is rounded once, instead of adding two products up."""
 
     def __init__(self, name: str, weights: WeightFile) -> None:
         self._name = name
@@ -189,6 +189,12 @@ class GraphBuilder:
             *(helper.make_opsetid(domain, 1) for domain in sorted(domains)),
         ]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="mertric")
+
+
+class PortableBuilder(GraphBuilder):
+    """Builds graphs of ONNX operators alone, for providers that may round float32 by themselves."""
+
+    joins_rows = True
 
 
 def _external(name: str, array: NDArray[Any], location: str, offset: int, kind: int | None) -> TensorProto:

@@ -73,6 +73,7 @@ class NarrowBuilder(GraphBuilder):
     """Builds graphs with values in a 16-bit type, `narrow_type`, beside float32."""
 
     coarse = True
+    joins_rows = True
     narrow_type: ClassVar[NarrowType]
 
     def __init__(self, name: str, weights: WeightFile) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mertric.bundle import PORTABLE
 from mertric.errors import InputError
-from mertric_export.graph import GraphBuilder
+from mertric_export.graph import GraphBuilder, PortableBuilder
 from mertric_export.narrow import BrainBuilder, HalfBuilder
 from mertric_export.quantised import PortableQuantisedBuilder, QuantisedBuilder
 from mertric_export.transformer import VARIANTS, Variant
@@ -40,7 +40,7 @@ class Precision:
 
 
 PRECISIONS = {
-    "fp32": Precision(builder=GraphBuilder, variants=VARIANTS),
+    "fp32": Precision(builder=GraphBuilder, portable=PortableBuilder, variants=VARIANTS),
     "fp16": Precision(builder=HalfBuilder, variants=("fused", "ragged", "portable")),
     "bf16": Precision(builder=BrainBuilder, variants=("fused", "ragged")),
     "int8": Precision(

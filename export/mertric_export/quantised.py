@@ -32,7 +32,6 @@ class QuantisedBuilder(GraphBuilder):
     Rows have 7 of 8 bits: processors without 8-bit dot products add two products in 16 bits, which would saturate.
     """
 
-    joins_rows = False
     steps: ClassVar[int] = 63
     """Coarse steps from 0 to the largest magnitude of a row."""
     finer: ClassVar[int] = _COLUMN_FINER

@@ -28,7 +28,7 @@ _COLUMNS = (
     "precisions",
     multiple=True,
     type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
-    help="Write graphs in this precision too, if the metrics stay close enough to fp32; can be given several times.",
+    help="Export for this precision too, if the metrics stay close enough to fp32; can be given several times.",
 )
 @click.option(
     "--verify",
