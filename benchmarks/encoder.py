@@ -3,8 +3,8 @@
 Sides: PyTorch (transformers' HubertModel, scaled-dot-product attention, inference mode, the best number of
 threads) in fp32 and under bf16 autocast; optimum's traced export on ONNX Runtime; every provider and precision
 of mertric that works here. Each is warm in a process of its own, and they take turns; where not all fit into
-memory together, in groups, each with PyTorch's fp32. All get the same samples at the model's rate and give the last
-hidden state.
+memory together, in groups, with PyTorch's fp32 in each where there is room. All get the same samples at the
+model's rate and give the last hidden state.
 """
 
 from __future__ import annotations
@@ -87,18 +87,19 @@ def free_memory() -> float:
 
 
 def in_groups(sides: list[Side], size: Callable[[Side], float], limit: float) -> list[list[Side]]:
-    """Part sides into groups that fit into memory together, each with the baseline where there is room for it."""
+    """Part sides into groups that fit into memory together, each side with the baseline where both fit."""
     baseline = [side for side in sides if side.name == BASELINE]
     groups = [baseline.copy()]
     for side in sides:
         if side in baseline:
             continue
+        least = [*baseline, side] if sum(map(size, [*baseline, side])) <= limit else [side]
         for group in groups:
-            if sum(map(size, [*group, side])) <= limit:
+            if group[: len(baseline)] == least[: len(baseline)] and sum(map(size, [*group, side])) <= limit:
                 group.append(side)
                 break
         else:
-            groups.append([*baseline, side] if sum(map(size, [*baseline, side])) <= limit else [side])
+            groups.append(least)
     return groups
 
 
@@ -149,8 +150,8 @@ class Case:
             for side in sides:
                 worker = Worker(side, self.model, clips, clips.parent)
                 if "refused" in worker.started:
-                    self.refused[side.name] = worker.started["refused"]
-                    if not worker.started.get("killed"):
+                    self._refuse(side, worker.started["refused"])
+                    if not worker.started.get("killed") and side.name in self.refused:
                         self.broken.add(side.name)
                     worker.close()
                 else:
@@ -181,9 +182,15 @@ class Case:
                 runs = {worker: self._runs(worker.started["warm"]) for worker in workers}
                 return timings({worker: worker.run for worker in workers}, runs=runs, warm_up=False)
             except WorkerEndedError as ended:
-                self.refused[ended.worker.side.name] = str(ended)
+                self._refuse(ended.worker.side, str(ended))
                 workers.remove(ended.worker)
+                ended.worker.close()
         return {}
+
+    def _refuse(self, side: Side, why: str) -> None:
+        """Note why a side has no row; the baseline may have one, of another group."""
+        if not any(row["side"] == side.name for row in self.rows):
+            self.refused[side.name] = why
 
     def _runs(self, warm: float) -> int:
         """As many as fit the budget, at least three; one if a single run exceeds it."""

@@ -72,9 +72,9 @@ def prepare(
     notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)}")
     try:
         export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
-    except ExportError as error:
-        notify(f"in fp32 only: {error}")
-        export_checkpoint(checkpoint, bundle, provenance=provenance, force=True)
+    except ExportError:
+        passing = [name for name in precisions if _passes(checkpoint, bundle, provenance, name, notify)]
+        export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=passing, force=True)
     content = read_checkpoint(checkpoint)
     model = Model(content.config, checkpoint, bundle)
     if not trace:
@@ -87,6 +87,18 @@ def prepare(
     except DependencyError as error:
         return Model(model.config, checkpoint, bundle, why=str(error))
     return Model(model.config, checkpoint, bundle, traced / MODEL)
+
+
+def _passes(
+    checkpoint: Path, bundle: Path, provenance: Provenance, precision: str, notify: Callable[[str], None]
+) -> bool:
+    """Whether a checkpoint can be exported in a precision."""
+    try:
+        export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=[precision], force=True)
+    except ExportError as error:
+        notify(f"without {precision}: {error}")
+        return False
+    return True
 
 
 def _state(traced: Path) -> tuple[object, object]:

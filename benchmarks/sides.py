@@ -147,20 +147,22 @@ class Worker:
     def _ask(self, request: str) -> None:
         try:
             self._pipe.send(request)
-            self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise WorkerEndedError(self) from error
+            problem = self._pipe.recv()
+        except (EOFError, OSError):
+            problem = self._ending()
+        if problem:
+            raise WorkerEndedError(self, problem)
 
     def _ending(self) -> str:
-        self._process.join()
+        self._process.join(30)
         return f"its process ended with exit code {self._process.exitcode} (out of memory?)"
 
 
 class WorkerEndedError(Exception):
-    """A worker's process ended while it was asked for something."""
+    """A worker could not do what it was asked for, and why."""
 
-    def __init__(self, worker: Worker) -> None:
-        super().__init__(worker._ending())
+    def __init__(self, worker: Worker, why: str) -> None:
+        super().__init__(why)
         self.worker = worker
 
 
@@ -177,23 +179,37 @@ def serve(pipe: Connection, side: Side, model: Model, clips_file: Path, results:
             seconds, states = _timed(run, clips)
             if seconds > 5:
                 break
-        np.save(results / f"{side.name}.npy", states[-1])
+        _save(results / f"{side.name}.npy", states[-1])
         peak = peak_memory()
         pipe.send({"warm": seconds, "whole": max(loading, peak), "peak": peak, **details})
         del states
     except Exception as error:  # whatever keeps a side from running is its result
-        pipe.send({"refused": f"{type(error).__name__}: {error}"})
+        pipe.send({"refused": _described(error)})
         return
     while True:
         try:
             request = pipe.recv()
         except (EOFError, OSError):
             return
-        if request == "every":
-            np.save(results / f"{side.name}.every.npy", np.stack(run(clips[:1], True))[:, 0])
-        else:
-            run(clips, False)
-        pipe.send(request)
+        try:
+            if request == "every":
+                _save(results / f"{side.name}.every.npy", np.stack(run(clips[:1], True))[:, 0])
+            else:
+                run(clips, False)
+            pipe.send("")
+        except Exception as error:
+            pipe.send(_described(error))
+            return
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _save(path: Path, states: Clips) -> None:
+    """Write an array that appears when it is whole."""
+    np.save(path.with_suffix(".part.npy"), states)
+    path.with_suffix(".part.npy").replace(path)
 
 
 def _timed(run: Run, clips: Clips) -> tuple[float, list[Clips]]:
