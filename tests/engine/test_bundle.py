@@ -10,6 +10,7 @@ import pytest
 from mertric.bundle import (
     FOLD,
     FRONTEND,
+    PORTABLE_FRONTEND,
     POSITIONS,
     WEIGHTS,
     Bundle,
@@ -25,7 +26,7 @@ from mertric_export.transformer import VARIANTS
 if TYPE_CHECKING:
     from pathlib import Path
 
-GRAPHS = [FRONTEND, POSITIONS, *(encoder_graph(variant) for variant in VARIANTS)]
+GRAPHS = [FRONTEND, PORTABLE_FRONTEND, POSITIONS, *(encoder_graph(variant) for variant in VARIANTS)]
 FILES = sorted([*(f"fp32/{name}" for name in (*GRAPHS, WEIGHTS)), FOLD])
 
 

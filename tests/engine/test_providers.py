@@ -73,7 +73,7 @@ def test_profiles_name_every_input_of_every_portable_graph(bundle: Path, monkeyp
     from mertric.encoder import Encoder
 
     Encoder(bundle, attention="portable").warm_up()
-    assert set(asked) == {"frontend.onnx", "positions.onnx", "encoder.portable.onnx"}
+    assert set(asked) == {"frontend.portable.onnx", "positions.onnx", "encoder.portable.onnx"}
     for name, profiles in asked.items():
         inputs = onnx.load(bundle / "fp32" / name, load_external_data=False).graph.input
         assert set(profiles) == {value.name for value in inputs}

@@ -77,7 +77,8 @@ def test_what_is_written(source: Path, tmp_path: Path) -> None:
     bundle = export_checkpoint(source, tmp_path / "deep" / "bundle", provenance=provenance, notify=steps.append)
     check = "checking against a float64 forward pass"
     assert steps == ["reading the checkpoint", "measuring means", "writing graphs and weights", check]
-    graphs = {"frontend.onnx", "positions.onnx", *(f"encoder.{variant}.onnx" for variant in VARIANTS)}
+    fronts = {"frontend.onnx", "frontend.portable.onnx"}
+    graphs = fronts | {"positions.onnx", *(f"encoder.{variant}.onnx" for variant in VARIANTS)}
     assert {path.name for path in bundle.path.iterdir()} == {"bundle.json", "fold.npz", "fp32"}
     assert {path.name for path in (bundle.path / "fp32").iterdir()} == graphs | {"weights.bin"}
     assert bundle.files.keys() == {f"fp32/{name}" for name in graphs | {"weights.bin"}} | {"fold.npz"}
