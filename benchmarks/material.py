@@ -73,7 +73,8 @@ def prepare(
     try:
         export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
     except ExportError:
-        passing = [name for name in precisions if _passes(checkpoint, bundle, provenance, name, notify)]
+        lower = [name for name in precisions if name != "fp32"]
+        passing = [name for name in lower if _passes(checkpoint, bundle, provenance, name, notify)]
         export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=passing, force=True)
     content = read_checkpoint(checkpoint)
     model = Model(content.config, checkpoint, bundle)

@@ -10,7 +10,6 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from environment import environment
 from material import SIZES
@@ -42,10 +41,7 @@ def main() -> None:
     parser.add_argument("--pairs", nargs=2, type=Path, metavar=("REFERENCES", "ESTIMATES"), help="real audio")
     parser.add_argument("--name", default="real audio", help="what to call that")
     options = parser.parse_args()
-    materials = {"made-up music": made_up_music()}
-    if options.pairs:
-        materials[options.name] = read_material(*options.pairs)
-    tables: list[dict[str, Any]] = []
+    given = read_material(*options.pairs) if options.pairs else None
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = options.checkpoint or write_checkpoint(Path(folder) / "checkpoint", SIZES[options.size])
         bundle = export_checkpoint(
@@ -53,13 +49,20 @@ def main() -> None:
             Path(folder) / "bundle",
             provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
             precisions=tuple(PRECISIONS),
+            material=made_up_music(),
             notify=print,
         )
-        for name, material in materials.items():
-            compared = compare_precisions(bundle.path, bundle.precisions, material, notify=print)
-            rows = [{c["key"]: row[c["key"]] for c in COLUMNS} for row in compared]
-            title = f"MERT {options.size}, {len(material.pairs)} pairs of {name}"
-            tables.append({"title": title, "columns": COLUMNS, "rows": rows})
+        compared = {"made-up music": bundle.parity["precisions"]}
+        if given is not None:
+            compared[options.name] = compare_precisions(bundle.path, bundle.precisions, given, notify=print)
+    tables = [
+        {
+            "title": f"MERT {options.size}, {rows[0]['pairs']} pairs of {name}",
+            "columns": COLUMNS,
+            "rows": [{column["key"]: row[column["key"]] for column in COLUMNS} for row in rows],
+        }
+        for name, rows in compared.items()
+    ]
     result = {"title": "Precisions", "environment": environment(), "tables": tables}
     print(markdown(result))
     if options.json:
