@@ -192,7 +192,7 @@ class GraphBuilder:
 
 
 class PortableBuilder(GraphBuilder):
-    """Builds graphs of ONNX operators alone, for providers that may round float32 by themselves."""
+    """Builds the graphs in float32 for providers that may round it by themselves."""
 
     joins_rows = True
 
