@@ -100,19 +100,14 @@ class FrontEnd:
         """
         if self._device.fixed_attention is None:
             return
-        silence = self._fold(np.zeros(self._bundle.receptive_field, np.float32))
+        columns = self._fold(np.zeros(self._bundle.receptive_field, np.float32)).weights.shape[0]
         for count in {self._device.padded(count) for _, count in _chunks(frames, self._chunk)} - self._fixed.keys():
-            windows = silence.windows(0, self._rows(count))
-            sizes = {"batch": 1, "rows": len(windows), "columns": windows.shape[1]}
-            session = Session(self._graphs[0], ["features"], device=self._device, sizes=sizes)
-            session.run({"windows": windows[None], "weights": silence.weights[None]})
-            self._fixed[count] = session
+            sizes = {"batch": 1, "rows": self._rows(count), "columns": columns}
+            self._fixed[count] = Session(self._graphs[0], ["features"], device=self._device, sizes=sizes)
         whole = self._device.padded(frames)
         if whole <= _LONGEST and whole not in self._fixed_positions:
             sizes = {"batch": 1, "padded": self._reach(whole)}
-            session = Session(self._graphs[1], ["state_0"], device=self._device, sizes=sizes)
-            session.run({"features": np.zeros((1, self._reach(whole), self._bundle.dim), np.float32)})
-            self._fixed_positions[whole] = session
+            self._fixed_positions[whole] = Session(self._graphs[1], ["state_0"], device=self._device, sizes=sizes)
 
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mertric.bundle import encoder_graph
-from mertric.errors import ProviderError
 from mertric.providers import BATCH, FRAMES, PROVIDERS
 from mertric.session import Session
 
@@ -95,15 +94,9 @@ class Transformer:
         ProviderError
             The provider cannot. Batches then run as they would without it.
         """
-        if (key := self._fixed(clips, frames, _deeper(layers))) is None or not key.layers:
-            return
-        try:
-            inputs = self._inputs(key, [np.zeros((key.frames, self._bundle.dim), np.float32)] * clips)
-            self._session(key).run(inputs)
-        except ProviderError:
-            with self._lock:
-                self._sessions.pop(key, None)
-            raise
+        key = self._fixed(clips, frames, _deeper(layers))
+        if key is not None and key.layers:
+            self._session(key)
 
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames.
