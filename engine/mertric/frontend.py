@@ -78,14 +78,13 @@ class FrontEnd:
         features = np.zeros((self._reach(frames + self._device.padded(1)), dim), np.float32)
         for start, count in _chunks(frames, self._chunk):
             features[before + start : before + start + count] = self._features(clip, start, count)
-        entry = np.empty((frames, dim), np.float32)
         whole = self._device.padded(frames) in self._fixed_positions
         for start, count in _chunks(frames, frames if whole else self._chunk):
             padded = self._device.padded(count)
             session = self._fixed_positions.get(padded, self._positions)
             (states,) = session.run({"features": features[None, start : start + self._reach(padded)]})
-            entry[start : start + count] = states[0, :count]
-        return entry
+            features[start : start + count] = states[0, :count]  # the chunks that follow see none of these
+        return features[:frames]
 
     def fix(self, frames: int) -> None:
         """Open sessions for clips of so many frames, where the provider gains from fixed shapes.
