@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import re
 from contextlib import nullcontext
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    return write_checkpoint(tmp_path / "source", SMALL)
+    return write_checkpoint(tmp_path / "source", dataclasses.replace(SMALL, intermediate_size=32))
 
 
 @pytest.fixture(autouse=True)
