@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import mertric
 from mertric.kernels.costs import compile_report
 
@@ -67,6 +69,17 @@ def test_several_processes_share_one_fresh_cache(tmp_path: Path) -> None:
     assert value == "0.75"
     assert report.startswith(str(tmp_path))
     assert report.endswith(" 0")
+
+
+@pytest.mark.parametrize("kept", [0, 40])
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_a_damaged_cache_is_made_again(tmp_path: Path, kept: int, ending: str) -> None:
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    _output(_run(SCORE, **environment))
+    for path in tmp_path.rglob(f"*.{ending}"):
+        path.write_bytes(path.read_bytes()[:kept])
+    assert _output(_run(SCORE, **environment)).splitlines()[0] == "0.75"
+    assert _output(_run(SCORE, **environment)).splitlines()[1].endswith(" 0")
 
 
 def test_kernels_work_where_nothing_can_be_written() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.errors import AudioError
-from mertric.resample import Resampler
+from mertric.resample import HIGHEST_RATE, Resampler, is_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 18
 """Samples that are averaged and resampled at once."""
-HIGHEST_RATE = 1_000_000
-"""Hz: the filters for a rate that a damaged header gives would not fit in memory."""
+_LOUDEST = 1e30
+"""Magnitude beyond which a sample is taken for damage: sums and squares of larger ones overflow."""
+_INTEGERS = (np.int8, np.int16, np.int32)
+"""Types that audio comes in, whose range is its full scale."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,10 @@ class Audio:
             yield self.samples[:, start : start + _BLOCK]
 
 
-def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: float | None = None) -> Audio:
-    """Take samples [samples] or [channels, samples] as audio; integers are scaled to full scale 1.
+def from_array(
+    samples: ArrayLike, sample_rate: int | None, *, max_seconds: float | None = None, name: str = "array"
+) -> Audio:
+    """Take samples [samples] or [channels, samples] as audio, see `as_channels`.
 
     Raises
     ------
@@ -68,40 +72,48 @@ def from_array(samples: ArrayLike, sample_rate: int | None, *, max_seconds: floa
     """
     if sample_rate is None:
         raise AudioError("an array of samples needs its rate: pass sample_rate=, in Hz.")
-    if not (sample_rate > 0 and float(sample_rate).is_integer()):
+    if not is_rate(sample_rate):
         raise AudioError(f"sample_rate is {sample_rate!r}; expected a positive whole number of Hz.")
-    array = as_channels(samples)
+    array = as_channels(samples, name)
     if array.shape[0] > array.shape[1] > 0:
         raise AudioError(
-            f"audio has shape {array.shape}, more channels than samples; expected [channels, samples]. Transpose it."
+            f"{name} has shape {array.shape}, more channels than samples; expected [channels, samples]. Transpose it."
         )
     if max_seconds is not None:
         array = array[:, : round(max_seconds * sample_rate)]
-    audio = Audio(array, int(sample_rate), "array")
-    require_sound(audio.name, array.size, sum(map(count_not_finite, audio.blocks())))
+    audio = Audio(array, int(sample_rate), name)
+    require_sound(name, array.size, sum(map(count_damaged, audio.blocks())))
     return audio
 
 
-def as_channels(samples: ArrayLike) -> NDArray[np.float32]:
-    """Take samples [samples] or [channels, samples] as float32 [channels, samples]; integers are scaled to 1.
+def as_channels(samples: ArrayLike, name: str = "array") -> NDArray[np.float32]:
+    """Take samples [samples] or [channels, samples] as float32 [channels, samples].
+
+    Integers of 8, 16 and 32 bits are scaled to full scale 1. Those of 64 bits, such as Python's, are refused: no audio
+    uses their range, so they would be scaled to silence.
 
     Raises
     ------
     AudioError
-        The array has another shape or dtype.
+        The array has another shape or dtype, or samples that are masked.
     """
     try:
         array = np.asarray(samples)
     except ValueError as error:
         raise AudioError(
-            f"audio cannot be made an array ({error}); expected [samples] or [channels, samples]."
+            f"{name} cannot be made one of numbers ({error}); expected [samples] or [channels, samples]."
         ) from error
     if array.ndim not in (1, 2):
-        raise AudioError(f"audio has shape {array.shape}; expected [samples] or [channels, samples].")
-    if np.issubdtype(array.dtype, np.signedinteger):
+        raise AudioError(f"{name} has shape {array.shape}; expected [samples] or [channels, samples].")
+    if np.ma.is_masked(samples):
+        raise AudioError(f"{name} has masked samples; expected all of them. Fill them in, or leave them out.")
+    if array.dtype.newbyteorder("=") in _INTEGERS:
         array = array / -float(np.iinfo(array.dtype).min)
     elif not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(f"audio has dtype {array.dtype}; expected floating point or signed integers.")
+        raise AudioError(
+            f"{name} has dtype {array.dtype}; expected floating point at full scale 1, int8, int16 or int32. "
+            "Convert it to one of these, or divide by its own full scale, such as 32768 for 16 bits."
+        )
     with np.errstate(over="ignore"):
         return np.atleast_2d(array).astype(np.float32, copy=False)
 
@@ -138,13 +150,15 @@ def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> N
 
 
 def require_sound(name: str, samples: int, bad: int) -> None:
-    """Raise where audio has no samples, or some, `bad` of them, that are not finite."""
+    """Raise where audio has no samples, or some, `bad` of them, that are damaged."""
     if not samples:
         raise AudioError(f"{name} holds no samples. Leave it out, or render it again.")
     if bad:
-        raise AudioError(f"{name} holds {bad} samples that are NaN or infinite; expected finite ones. Render it again.")
+        raise AudioError(
+            f"{name} holds {bad} samples that are NaN, infinite or beyond {_LOUDEST:g}; expected none. Render it again."
+        )
 
 
-def count_not_finite(samples: NDArray[np.float32]) -> int:
-    """Count the samples that are NaN or infinite."""
-    return samples.size - int(np.count_nonzero(np.isfinite(samples)))
+def count_damaged(samples: NDArray[np.float32]) -> int:
+    """Count the samples that are NaN, infinite or of no magnitude that sound has."""
+    return samples.size - int(np.count_nonzero(np.abs(samples) <= _LOUDEST))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.audio import Audio, count_not_finite, require_sound
+from mertric.audio import Audio, count_damaged, require_sound
 from mertric.errors import AudioError
 
 if TYPE_CHECKING:
@@ -101,8 +103,8 @@ class AudioFile:
         Raises
         ------
         AudioError
-            The file cannot be decoded; or, once all of it is, it is empty or holds samples that are not finite. None
-            of those are yielded, and nothing that follows them.
+            The file cannot be decoded; or, once all of it is, it is empty or holds samples that are damaged, see
+            `mertric.audio.count_damaged`. None of those are yielded, and nothing that follows them.
         """
         import soundfile
 
@@ -118,7 +120,7 @@ class AudioFile:
             got = block.shape[1]
             left -= got
             count += block.size
-            bad += count_not_finite(block)
+            bad += count_damaged(block)
             if got and not bad:
                 yield block
         require_sound(self.name, count, bad)
@@ -138,15 +140,27 @@ def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
 def _open(path: Path) -> SoundFile:
     import soundfile
 
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
-        raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
     try:
-        file = soundfile.SoundFile(path)
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
+            raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise AudioError(
+            f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions."
+        ) from error
+    try:
+        file = soundfile.SoundFile(_given(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise _undecodable(path, error) from error
     file.seekable = lambda: False  # else it seeks after each block, which fails at the end of files of unknown length
     return file
+
+
+def _given(path: Path) -> Path | bytes:
+    """Return a path as libsndfile opens any: where names are bytes, they need not be text."""
+    return path if sys.platform == "win32" else os.fsencode(path)
 
 
 def _undecodable(path: Path, error: Exception) -> AudioError:

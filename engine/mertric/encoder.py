@@ -107,7 +107,8 @@ class Encoder:
         Parameters
         ----------
         audio
-            A file, or an array [samples] or [channels, samples]; floating point at full scale 1, or integers.
+            A file, or an array [samples] or [channels, samples]; floating point at full scale 1, or int8, int16 or
+            int32.
         sample_rate
             Hz, for an array.
         layers
@@ -144,7 +145,11 @@ class Encoder:
         Takes and raises what `embed` does. Each clip gets what it would get alone.
         """
         chosen, rules = self.check_layers(layers), get_protocol(protocol)
-        return self.embed_samples_batch([self.read(audio, sample_rate, rules) for audio in audios], layers=chosen)
+        clips = [
+            self.read(audio, sample_rate, rules, name=f"array {number} of the batch")
+            for number, audio in enumerate(audios, 1)
+        ]
+        return self.embed_samples_batch(clips, layers=chosen)
 
     def stream(
         self,
@@ -219,8 +224,14 @@ class Encoder:
             self._network.fix(batch, self.bundle.frames(samples.size), chosen)
             self._network.states([self._network.entry(samples)] * batch, chosen)
 
-    def read(self, audio: Path | str | ArrayLike, sample_rate: int | None, protocol: Protocol) -> NDArray[np.float32]:
-        """Bring a file or an array to mono samples at the model's rate: float32 [samples].
+    def read(
+        self, audio: Path | str | ArrayLike, sample_rate: int | None, protocol: Protocol, *, name: str = "array"
+    ) -> NDArray[np.float32]:
+        """Bring a file or an array, which messages call by `name`, to mono samples at the model's rate.
+
+        Returns
+        -------
+        float32 [samples]
 
         Raises
         ------
@@ -230,7 +241,8 @@ class Encoder:
         if isinstance(audio, (str, Path)):
             with AudioFile(audio, max_seconds=protocol.max_seconds) as file:
                 return self.prepare(file, protocol)
-        return self.prepare(from_array(audio, sample_rate, max_seconds=protocol.max_seconds), protocol)
+        array = from_array(audio, sample_rate, max_seconds=protocol.max_seconds, name=name)
+        return self.prepare(array, protocol)
 
     def prepare(self, audio: Audio | AudioFile, protocol: Protocol) -> NDArray[np.float32]:
         """Bring audio to mono samples at the model's rate: float32 [samples].

@@ -64,8 +64,8 @@ class Journal:
         if not path.is_file():
             raise InputError(f"the journal {path} cannot be read (it is not a regular file). Name another file.")
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = path.read_text(encoding="utf-8", errors="replace")  # a torn line may end with any bytes
+        except OSError as error:
             raise InputError(f"the journal {path} cannot be read ({error}). Name another file.") from error
         for line in text.splitlines():
             self._read(line)
@@ -110,7 +110,7 @@ def journal_key(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
         try:
             status = file.stat()
             states.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
-        except OSError:
+        except (OSError, ValueError):
             states.append([str(file), None, None])
     return hashlib.sha256(json.dumps([version("mertric"), settings, states], sort_keys=True).encode()).hexdigest()
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLUMNS = ("reference", "estimate", "model", "track", "stem", "model_type")
+_MORE = "\0"
+"""What fields beyond the last column go by."""
 
 
 def read_manifest(path: Path) -> list[Pair]:
@@ -52,9 +54,19 @@ def read_manifest(path: Path) -> list[Pair]:
 
 
 def _csv_rows(path: Path, text: str) -> list[Mapping[str, str | None]]:
-    reader = csv.DictReader(io.StringIO(text))
-    _require_once(path, reader.fieldnames or ())
-    return list(reader)
+    reader = csv.DictReader(io.StringIO(text.lstrip("\r\n")), restkey=_MORE)
+    try:
+        _require_once(path, reader.fieldnames or ())
+        rows: list[Mapping[str, str | None]] = list(reader)
+    except csv.Error as error:
+        raise PairingError(f"{path} is not CSV ({error}). Check its quotation marks.") from error
+    for number, row in enumerate(rows, 1):
+        if _MORE in row:
+            raise PairingError(
+                f"row {number} of {path} has more fields than there are columns. Put what holds commas in quotation "
+                "marks."
+            )
+    return rows
 
 
 def _require_once(path: Path, names: Iterable[str]) -> None:
@@ -70,7 +82,7 @@ def _json_rows(path: Path, text: str) -> list[Mapping[str, str | None]]:
 
     try:
         rows = json.loads(text, object_pairs_hook=unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PairingError(f"{path} is not JSON ({error}). Correct it, or write the manifest as CSV.") from error
     if (
         not isinstance(rows, list)

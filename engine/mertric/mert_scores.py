@@ -150,6 +150,8 @@ class MertScorer:
         except MertricError:
             return whole
         shorter = min(lengths)
+        if not self._encoder.bundle.frames(int(shorter * self._encoder.bundle.sample_rate)):
+            return whole  # of which that one will say that it is too short
         first, second = (
             _Excerpt(path, shorter if length > shorter else None)
             for path, length in zip((reference, estimate), lengths, strict=True)
@@ -182,7 +184,7 @@ class MertScorer:
         values: dict[str, float | None] = dict.fromkeys(MERT_METRICS)
         reasons = []
         try:
-            values["mert_mse"] = _mse(x, y)
+            values["mert_mse"] = self._mse(x, y)
         except InputError as error:
             reasons.append(f"mert_mse: {error}")
         try:
@@ -194,6 +196,18 @@ class MertScorer:
             reasons.append(f"mert_fad: {error}")
         silent = tuple(name for name, clip in (("reference", reference), ("estimate", estimate)) if clip.silent)
         return Outcome(values, tuple(reasons), layer, len(x), silent)
+
+    def _mse(self, reference: States, estimate: States) -> float:
+        if len(reference) != len(estimate):
+            raise InputError(
+                f"the reference has {len(reference)} frames and the estimate {len(estimate)}; "
+                + (
+                    "--trim went by their headers, of which one is wrong: render it again"
+                    if self._trim
+                    else "--trim compares the part that both have"
+                )
+            )
+        return embedding_mse(reference, estimate)
 
 
 def _embedded(
@@ -222,15 +236,6 @@ def _prepare(reference: _Clip) -> list[PreparedEmbedding | str]:
         except InputError as error:
             prepared.append(str(error))
     return prepared
-
-
-def _mse(reference: States, estimate: States) -> float:
-    if len(reference) != len(estimate):
-        raise InputError(
-            f"the reference has {len(reference)} frames and the estimate {len(estimate)}; "
-            "--trim compares the part that both have"
-        )
-    return embedding_mse(reference, estimate)
 
 
 def _usable(prepared: PreparedEmbedding | str) -> PreparedEmbedding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,11 @@ from mertric.errors import OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path names something else than a file, such as ``/dev/stdout``, even where that is one for now."""
+    return path.absolute().parts[:2] in (("/", "dev"), ("/", "proc"))
 
 
 @contextmanager
@@ -43,7 +49,8 @@ def replacing(path: Path) -> Iterator[Path]:
         The file system refuses.
     """
     target = path.resolve()
-    partial = target.with_name(f".{os.getpid()}.{target.name}")
+    digest = zlib.crc32(os.fsencode(target.name))  # the name itself may be as long as a name can be
+    partial = target.with_name(f".{os.getpid()}.{digest:08x}{target.suffix}")
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -37,11 +37,14 @@ class Reference:
         Which one it is.
     prepared : PreparedEmbedding
         For Fréchet distances.
+    silent : bool
+        Its samples, as the protocol rounds them, are all zero.
     """
 
     states: NDArray[np.float16] | NDArray[np.float32]
     layer: int
     prepared: PreparedEmbedding
+    silent: bool
 
     @property
     def nbytes(self) -> int:
@@ -120,7 +123,7 @@ class References:
 
     def _compute(self, samples: NDArray[np.float32], layer: int, rules: Protocol) -> Reference:
         states = rules.finish(self.encoder.embed_samples(samples, layers=(layer,)).hidden[0])
-        return Reference(states, layer, prepare(states, name="the reference"))
+        return Reference(states, layer, prepare(states, name="the reference"), silent=not samples.any())
 
     def _make_room(self) -> None:
         """Let references go until the rest fits: first those that never would, then the longest not asked for."""

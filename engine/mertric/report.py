@@ -6,10 +6,13 @@ import csv
 import io
 import json
 import math
+import os
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mertric.output import replacing, writing
+from mertric.output import is_device, replacing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,20 +73,31 @@ def write_rows(rows: Sequence[Mapping[str, object]], *, csv_path: Path | None, j
 def write_text(path: Path | str, text: str) -> None:
     """Write a UTF-8 file through a temporary one beside it, so that a reader never sees half of it.
 
-    What is there and is not a file, such as ``/dev/stdout``, is written to as it is.
+    What is there and is not a file, such as a pipe or ``/dev/stdout``, is written to as it is. Characters that UTF-8
+    does not have, from names of files that are no text, are escaped with a backslash.
 
     Raises
     ------
     OutputError
         The file system refuses.
     """
-    target = Path(path)
-    if target.exists() and not target.is_file():
-        with writing(target):
-            target.write_text(text, encoding="utf-8", newline="")
-        return
-    with replacing(target) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+    target, data = Path(path), text.encode("utf-8", "backslashreplace")
+    if is_device(target) or (target.exists() and not target.is_file()):
+        with writing(target), _opened(target) as file:
+            file.write(data)
+    else:
+        with replacing(target) as partial:
+            partial.write_bytes(data)
+
+
+def _opened(device: Path) -> BinaryIO:
+    """Open a device; what this process writes to already goes on where it is, as a redirected stream is a file."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # there may be none, or none that the system knows
+            if os.path.samestat(device.stat(), os.fstat(stream.fileno())):
+                stream.flush()
+                return os.fdopen(os.dup(stream.fileno()), "wb")
+    return device.open("wb")
 
 
 def _cell(value: object) -> str:

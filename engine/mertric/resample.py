@@ -15,6 +15,8 @@ from mertric.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+HIGHEST_RATE = 1_000_000
+"""Hz: the filters for a rate that a damaged header gives would not fit in memory."""
 LOWPASS_FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
@@ -37,7 +39,7 @@ def resample(samples: NDArray[np.float32], source_rate: int, target_rate: int) -
     samples : float array [samples]
         Mono.
     source_rate, target_rate : int
-        Hz, positive.
+        Hz, positive, at most `HIGHEST_RATE`.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def resample(samples: NDArray[np.float32], source_rate: int, target_rate: int) -
     Raises
     ------
     InputError
-        `samples` is not one-dimensional, or a rate is not a positive integer.
+        `samples` is not one-dimensional, or a rate cannot be.
     """
     resampler = Resampler(source_rate, target_rate)
     return np.concatenate([resampler.push(samples), resampler.finish()])
@@ -61,18 +63,20 @@ class Resampler:
     Parameters
     ----------
     source_rate, target_rate : int
-        Hz, positive.
+        Hz, positive, at most `HIGHEST_RATE`.
 
     Raises
     ------
     InputError
-        A rate is not a positive integer.
+        A rate is not a positive integer, or above that.
     """
 
     def __init__(self, source_rate: int, target_rate: int) -> None:
         for rate in (source_rate, target_rate):
-            if not (rate > 0 and float(rate).is_integer()):
-                raise InputError(f"a sample rate must be a positive integer in Hz, got {rate!r}.")
+            if not (is_rate(rate) and rate <= HIGHEST_RATE):
+                raise InputError(
+                    f"a sample rate must be a positive integer in Hz, at most {HIGHEST_RATE}, got {rate!r}."
+                )
         source, target = int(source_rate), int(target_rate)
         self._same = source == target
         divisor = math.gcd(source, target)
@@ -134,6 +138,11 @@ class Resampler:
         return output
 
 
+def is_rate(value: object) -> bool:
+    """Whether a value is a positive whole number, of whatever type."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and bool(value > 0) and float(value).is_integer()
+
+
 class _Group(NamedTuple):
     """Filters of consecutive phases over the samples that they all see.
 
@@ -151,7 +160,7 @@ class _Group(NamedTuple):
     taps: NDArray[np.float32]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)  # those of a rate with no factor in common with the model's take hundreds of MB
 def _filters(step: int, phases: int) -> list[_Group]:
     """Return the filters for blocks of `step` samples that give `phases` outputs each."""
     base = min(step, phases) * ROLLOFF

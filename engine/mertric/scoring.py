@@ -46,12 +46,15 @@ class Score:
         The hidden state compared.
     frames : int
         Frames of the reference.
+    silent : tuple of str
+        Which of ``reference`` and ``estimate`` hold only zeros, as the protocol rounds them.
     """
 
     mse: float
     fad: float
     layer: int
     frames: int
+    silent: tuple[str, ...] = ()
 
 
 def score(
@@ -92,10 +95,16 @@ def score(
     elif encoder not in (None, references.encoder):
         raise InputError("encoder is not the one that references were made with; expected one. Pass references alone.")
     known = references.get(reference, sample_rate=sample_rate, layer=layer, protocol=protocol)
-    embeddings = references.encoder.embed(estimate, sample_rate=sample_rate, layers=(known.layer,), protocol=protocol)
-    states = get_protocol(protocol).finish(embeddings.hidden[0])
+    rules = get_protocol(protocol)
+    samples = references.encoder.read(estimate, sample_rate, rules)
+    states = rules.finish(references.encoder.embed_samples(samples, layers=(known.layer,)).hidden[0])
+    silent = (("reference", known.silent), ("estimate", not samples.any()))
     return Score(
-        embedding_mse(known.states, states), frechet_distance(known.prepared, states), known.layer, len(known.states)
+        mse=embedding_mse(known.states, states),
+        fad=frechet_distance(known.prepared, states),
+        layer=known.layer,
+        frames=len(known.states),
+        silent=tuple(name for name, is_silent in silent if is_silent),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.audio import as_channels, count_not_finite, mix, require_sound
+from mertric.audio import as_channels, count_damaged, mix, require_sound
 from mertric.embeddings import Embeddings
 from mertric.errors import AudioError, InputError
 from mertric.resample import Resampler
@@ -46,7 +46,7 @@ class Stream:
     Raises
     ------
     InputError
-        The sample rate is not a positive whole number.
+        The sample rate cannot be, see `mertric.resample.Resampler`.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Stream:
         ----------
         samples
             [samples] or [channels, samples], as many as there are, or none; floating point at full scale 1, or
-            integers. Every push has as many channels.
+            int8, int16 or int32. Every push has as many channels.
 
         Returns
         -------
@@ -106,7 +106,7 @@ class Stream:
 
     def _mono(self, samples: ArrayLike) -> NDArray[np.float32]:
         self._require_open()
-        array = as_channels(samples)
+        array = as_channels(samples, "the push")
         channels, count = array.shape
         if not 0 < channels <= MOST_CHANNELS:
             raise AudioError(
@@ -119,7 +119,7 @@ class Stream:
                 "of a stream. Mix them, or begin another stream."
             )
         if count:
-            require_sound("the push", array.size, count_not_finite(array))
+            require_sound("the push", array.size, count_damaged(array))
         self._channels = channels if count else self._channels
         return mix(array)
 

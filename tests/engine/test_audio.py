@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Sound = Callable[..., NDArray[np.float32]]
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, ">i2"])
 def test_integers_have_full_scale_one(dtype: Any) -> None:
     limits = np.iinfo(dtype)
     audio = from_array(np.array([limits.min, 0, limits.max // 2 + 1], dtype), 24000)
@@ -66,18 +66,27 @@ def test_a_mix_is_the_same_in_pieces(channels: int) -> None:
     [
         (np.zeros(10), None, "pass sample_rate="),
         (np.zeros(10), 0, "sample_rate is 0; expected a positive whole number"),
+        (np.zeros(10), "8000", "sample_rate is '8000'; expected a positive whole number"),
         (np.zeros(10), -8000, "expected a positive whole number"),
         (np.zeros(10), 44100.5, "sample_rate is 44100.5; expected a positive whole number"),
         (np.zeros((1, 2, 3)), 8000, r"shape \(1, 2, 3\); expected \[samples\] or \[channels, samples\]"),
         (np.float32(1), 8000, r"shape \(\)"),
         (np.zeros((100, 2)), 8000, "more channels than samples.*Transpose it"),
-        (np.zeros(10, np.uint8), 8000, "dtype uint8; expected floating point or signed integers"),
+        (np.zeros(10, np.uint8), 8000, "dtype uint8; expected floating point at full scale 1"),
+        (
+            np.arange(10, dtype=np.int64),
+            8000,
+            "dtype int64; .* int8, int16 or int32. Convert it to one of these, or divide by",
+        ),
+        ([3000, -3000], 8000, "dtype int64"),
         (np.zeros(10, complex), 8000, "dtype complex128"),
         (np.zeros(10, bool), 8000, "dtype bool"),
         (np.array(["a", "b"]), 8000, "dtype <U1"),
         (np.zeros(0), 8000, "array holds no samples"),
         (np.zeros((2, 0)), 8000, "array holds no samples"),
-        ([0.0, np.nan, np.inf, 1.0], 8000, "array holds 2 samples that are NaN or infinite"),
+        ([0.0, np.nan, np.inf, 1.0], 8000, "array holds 2 samples that are NaN, infinite"),
+        ([3e38, 0.0], 8000, r"array holds 1 samples that are NaN, infinite or beyond 1e\+30; expected none"),
+        (np.ma.masked_equal([0.5, 0.25], 0.25), 8000, "array has masked samples; expected all of them"),
     ],
 )
 def test_what_is_no_audio_is_refused(samples: Any, rate: Any, message: str) -> None:

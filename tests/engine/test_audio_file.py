@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
+import sys
 import tracemalloc
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,7 +20,6 @@ from mertric.resample import resample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -209,11 +211,38 @@ def test_all_that_is_not_finite_is_counted(write_wav: Callable[..., Path], monke
     with AudioFile(write_wav("bad.wav", samples)) as file:
         blocks = file.blocks()
         assert [float(next(blocks).sum()) for _ in range(2)] == [200, 200]
-        with pytest.raises(AudioError, match=r"bad\.wav holds 3 samples that are NaN or infinite"):
+        with pytest.raises(AudioError, match=r"bad\.wav holds 3 samples that are NaN, infinite"):
             next(blocks)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_not_finite(write_wav: Callable[..., Path], bad: float) -> None:
-    with pytest.raises(AudioError, match=r"bad\.wav holds 1 samples that are NaN or infinite.*Render it again"):
+    with pytest.raises(AudioError, match=r"bad\.wav holds 1 samples that are NaN, infinite.*Render it again"):
         read_audio(write_wav("bad.wav", [0, bad, 0.5]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names must be text here")
+def test_a_name_that_is_no_text(write_wav: Callable[..., Path], sound: Sound, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/lat\xe9.wav"))
+    write_wav("a.wav", sound()).rename(path)
+    np.testing.assert_array_equal(read_audio(path).samples[0], sound())
+    path.write_text("no audio")
+    with pytest.raises(AudioError, match=r"lat\S+\.wav \(8 bytes\) cannot be decoded"):
+        read_audio(path)
+
+
+def test_paths_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match=r"x\.wav (cannot be read \(.*\)\. Check the path|does not exist)"):
+        read_audio(tmp_path / ("x" * 300 + ".wav"))
+    with pytest.raises(AudioError, match="does not exist"):
+        read_audio(tmp_path / "a\0.wav")
+
+
+def test_a_file_that_may_not_be_read(write_wav: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = write_wav("a.wav", [0.5])
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(AudioError, match=r"a\.wav cannot be read \(Permission denied\)\. Check the path and its perm"):
+        read_audio(path)

@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_written_costs_no_table(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     code, out, err = run("score", *folders, "--model", bundle, option, tmp_path / "rows")
     assert code == 2
     assert "mert_mse" in out
@@ -188,6 +188,9 @@ def test_a_file_that_cannot_be_written_costs_no_table(
         (["--journal", "ref"], r"--journal.* is a directory"),
         (["--csv", "rows", "--json", "ref/../rows"], r"--json.*rows is what --csv writes too\. Name another file"),
         (["--csv", "rows", "--journal", "rows"], r"--journal.*rows is what --csv writes too"),
+        (["--csv", ""], r"--csv.* '' is a folder; expected a file to write"),
+        (["--csv", "est"], r"--csv.* is a directory"),
+        (["--json", "est/new.WAV"], r"--json.*new\.WAV has the name of an audio file; expected one for text"),
         (["--overlap", "1"], r"--overlap.* 1\.0 is not in the range 0<=x<1"),
     ],
 )
@@ -322,3 +325,52 @@ def test_embed_never_writes_two_files_to_one_place(
     assert "would both be written to" in err
     assert "Embed them apart." in err
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_read_is_not_written_over(
+    run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders[0].parent)
+    manifest = Path("m.csv")
+    manifest.write_text("reference,estimate\nref/a.wav,est/a.wav\n")
+    for arguments in (["m.csv", "--csv", "ref/../m.csv"], ["--json", "m.csv", "m.csv"]):
+        code, _, err = run("score", *arguments, "--model", "gone")
+        assert code == 2
+        assert re.search("m.csv is (read as reference|what --(json|csv) writes)", err), err
+    assert manifest.read_text().startswith("reference,estimate\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names must be text here")
+def test_names_that_the_terminal_has_no_characters_for(
+    folders: tuple[Path, Path], bundle: Path, tmp_path: Path
+) -> None:
+    for folder in folders:
+        (folder / "b.wav").rename(folder / "日本.wav")
+        (folder / "a.wav").rename(os.fsdecode(os.fsencode(folder) + b"/lat\xe9.wav"))
+    command = [sys.executable, "-m", "mertric", "score", *map(str, folders), "--model", str(bundle)]
+    for encoding in ("latin-1", "utf-8"):
+        done = subprocess.run(
+            [*command, "--csv", str(tmp_path / "rows.csv")],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert b"\\udce9" in done.stdout
+    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 3
+
+
+def test_embed_goes_on_after_a_file_that_cannot_be_written(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path
+) -> None:
+    """A name that fits with what is added to it is no problem; one that does not costs itself alone."""
+    fits, too_long = "f" * 240 + ".wav", "t" * 250 + ".wav"
+    (folders[0] / "a.wav").rename(folders[0] / fits)
+    (folders[0] / "b.wav").rename(folders[0] / too_long)
+    code, _, err = run("embed", folders[0], "-o", tmp_path / "out", "--model", bundle)
+    assert code == 1
+    assert f"{too_long}.npz cannot be written" in err
+    assert "2 of 3 files embedded" in err
+    written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert written == {f"{fits}.npz", "c.wav.npz"}

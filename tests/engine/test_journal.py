@@ -101,3 +101,14 @@ def test_a_journal_that_cannot_be_written(tmp_path):
     journal = Journal(tmp_path / "file" / "j.jsonl")
     with pytest.raises(OutputError, match=r"j\.jsonl cannot be written \(.*\)\. Check the path and the space"):
         journal.keep("a", [OUTCOME])
+
+
+def test_a_line_torn_within_a_character_costs_that_line_alone(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path).keep("a", [OUTCOME])
+    with path.open("ab") as file:
+        file.write(b'{"key": "abc\xff\xfe\xc3')
+    again = Journal(path)
+    assert again.find("a") == [OUTCOME]
+    again.keep("b", [OUTCOME])
+    assert Journal(path).find("b") == [OUTCOME]

@@ -77,7 +77,7 @@ def test_a_row_without_a_file_becomes_a_pair_with_a_problem(write, tmp_path):
         ("m.csv", "reference,estimate\n", "lists no pairs; expected rows with reference, estimate, model"),
         ("m.csv", "reference,model\nr.wav,a\n", "row 1 of .* has the columns reference, model; expected reference and"),
         ("m.csv", "reference,estimate,layer\nr.wav,e.wav,3\n", "has the columns reference, estimate, layer"),
-        ("m.csv", "reference,estimate\nr.wav,e.wav,more\n", "has the columns reference, estimate, None"),
+        ("m.csv", "reference,estimate\nr.wav,e.wav,more\n", "row 1 of .* has more fields than there are columns. Put"),
         ("m.json", "[{]", "is not JSON .*Correct it, or write the manifest as CSV"),
         ("m.json", '{"reference": "r.wav"}', "holds other JSON than an array of objects with reference, estimate"),
         ("m.json", '[{"reference": ["r.wav"], "estimate": "e.wav"}]', "array of objects .*, all text"),
@@ -88,6 +88,8 @@ def test_a_row_without_a_file_becomes_a_pair_with_a_problem(write, tmp_path):
             "m.csv names 'estimate' twice, as a column",
         ),
         ("m.json", '[{"reference": "r", "estimate": "e", "reference": "s"}]', "m.json names 'reference' twice"),
+        ("m.json", "[" * 100_000, "m.json is not JSON"),
+        ("m.csv", 'reference,estimate\nr.wav,"' + "e" * 200_000, r"m.csv is not CSV \(.*\). Check its quotation marks"),
     ],
 )
 def test_messages(write, name, text, message):
@@ -102,3 +104,8 @@ def test_what_is_not_text(tmp_path):
             PairingError, match=rf"{re.escape(str(path))} cannot be read as a manifest .*CSV or JSON in"
         ):
             read_manifest(path)
+
+
+def test_blank_lines_count_for_nothing(write):
+    first, second = read_manifest(write("m.csv", "\r\n\nreference,estimate\na.wav,b.wav\n\nc.wav,d.wav\n"))
+    assert (first.estimate.name, second.estimate.name) == ("b.wav", "d.wav")

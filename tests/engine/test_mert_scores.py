@@ -106,6 +106,24 @@ def test_trim_compares_what_both_have(encoder, clips, write_wav, sound):
     assert reverse["frames"] == 37
 
 
+@pytest.mark.parametrize("samples", [0, 1, 399])
+def test_trim_blames_the_clip_that_is_too_short(encoder, clips, write_wav, sound, samples):
+    clips["none"] = write_wav("none.wav", sound(samples))
+    (row,) = score_pairs(pairs_of(clips, "none"), encoder, trim=True)
+    assert row["status"] == "failed"
+    assert "none.wav" in row["reason"]
+    assert "r.wav" not in row["reason"]
+
+
+def test_trim_says_when_a_header_is_wrong(encoder, clips, write_wav, sound, monkeypatch):
+    """As that of an MP3 file that was cut off is."""
+    clips["cut"] = write_wav("cut.wav", sound(9000, 1))
+    monkeypatch.setattr("mertric.mert_scores._duration", lambda path: 0.5)
+    (row,) = score_pairs(pairs_of(clips, "cut"), encoder, trim=True)
+    assert row["status"] == "partial"
+    assert "37 frames and the estimate 27; --trim went by their headers, of which one is wrong" in row["reason"]
+
+
 def test_one_frame_has_no_covariance(encoder, clips, write_wav, sound):
     clips |= {"short": write_wav("short.wav", sound(500, 1)), "brief": write_wav("brief.wav", sound(500, 2))}
     (row,) = score_pairs(pairs_of(clips, "brief", reference="short"), encoder)

@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +121,23 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_long_cells_are_folded_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
     show_table([{"file": "x" * 500}], ["file"])
     assert capsys.readouterr().out.count("x") == 500
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"lat\xe9.wav")
+    write_csv(tmp_path / "rows.csv", [{"file": name}], ["file"])
+    assert (tmp_path / "rows.csv").read_text(encoding="utf-8") == "file\nlat\\udce9.wav\n"
+    write_json(tmp_path / "rows.json", [name])
+    assert json.loads((tmp_path / "rows.json").read_text(encoding="utf-8")) == [name]
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no /dev/stdout here")
+@pytest.mark.parametrize("device", ["/dev/stdout", "/dev/stderr", "/proc/self/fd/1"])
+def test_a_redirected_stream_goes_on_where_it_is(tmp_path: Path, device: str) -> None:
+    """As a file it is neither replaced nor begun again, and what is printed keeps its order."""
+    program = f"from mertric.report import write_text; print(1); write_text({device!r}, '2\\n'); print(3)"
+    output = tmp_path / "log"
+    output.write_text("0\n")
+    with output.open("a") as log:
+        subprocess.run([sys.executable, "-c", program], stdout=log, stderr=log, check=True)
+    assert output.read_text() == "0\n1\n2\n3\n"

@@ -150,7 +150,7 @@ def test_faults_become_rows_and_the_others_are_scored(encoder: Encoder, folders:
     }
     for name, message in {
         "text": "cannot be decoded as audio",
-        "nan": "NaN or infinite",
+        "nan": "NaN, infinite",
         "short": "too short: 16.6 ms, 399 samples",
         "empty": "(0 bytes) cannot be decoded",
         "longer": "37 frames",
@@ -260,3 +260,23 @@ def test_stereo_at_another_rate(encoder: Encoder, write_wav: WriteWav, sound: So
     assert same.frames == 37
     assert same.mse < 1e-4
     assert mertric.score(mono, write_wav("left.wav", left, 44100), encoder=encoder).mse > 100 * same.mse
+
+
+def test_a_score_says_what_is_silent(encoder: Encoder, sound: Sound) -> None:
+    """Too quiet for 16 bits is silent under the paper's protocol."""
+    loud, quiet = sound(), sound() * np.float32(1e-6)
+    for reference, estimate, silent in ((loud, loud, ()), (quiet, loud, ("reference",)), (loud, quiet, ("estimate",))):
+        assert mertric.score(reference, estimate, encoder=encoder, sample_rate=24000).silent == silent
+        assert mertric.score(reference, estimate, encoder=encoder, sample_rate=24000, protocol="float").silent == ()
+
+
+@pytest.mark.parametrize("metrics", [["mert_mse"], ["sdr"]])
+def test_a_path_that_cannot_be_is_a_row(
+    encoder: Encoder, write_wav: Callable[..., Path], sound: Sound, tmp_path: Path, metrics: list[str]
+) -> None:
+    reference, good = write_wav("r.wav", sound()), write_wav("e.wav", sound(seed=1))
+    estimates = [tmp_path / ("x" * 300 + ".wav"), tmp_path / "a\0.wav", good]
+    pairs = [Pair(reference=reference, estimate=estimate) for estimate in estimates]
+    rows = score_pairs(pairs, encoder, metrics=metrics, journal=tmp_path / "journal.jsonl")
+    assert [row["status"] for row in rows] == ["failed", "failed", "ok"]
+    assert all(str(estimate) in str(row["reason"]) for estimate, row in zip(estimates[:2], rows, strict=False))

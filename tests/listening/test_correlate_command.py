@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from mertric.cli.correlate import command
-from mertric.errors import DependencyError, InputError, TableError
+from mertric.errors import DependencyError, InputError, OutputError, TableError
 from mertric.listening.plots import rank_fit
 
 PUBLISHED = {
@@ -224,3 +227,28 @@ def test_refusals(write, options, error, message):
     scores, ratings = layered(write)
     with pytest.raises(error, match=message):
         run(scores, ratings, *options)
+
+
+def test_files_are_written_whatever_becomes_of_what_is_printed(write, tmp_path, monkeypatch):
+    def closed(*_, **__):
+        raise BrokenPipeError
+
+    scores, ratings = layered(write)
+    expected, out = tmp_path / "expected", tmp_path / "out"
+    for folder in (expected, out):
+        with monkeypatch.context() as patch, nullcontext() if folder == expected else pytest.raises(BrokenPipeError):
+            if folder == out:
+                patch.setattr("mertric.report.show_table", closed)
+            run(scores, ratings, "--bootstrap", 0, *(f"--{kind}={folder / kind}" for kind in ("csv", "json", "latex")))
+    for kind in ("csv", "json", "latex"):
+        assert (out / kind).read_bytes() == (expected / kind).read_bytes()
+
+
+def test_a_file_that_cannot_be_written_costs_the_files_alone(write, tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    result = CliRunner().invoke(command, [*map(str, layered(write)), "--bootstrap", "0", "--csv", str(tmp_path / "c")])
+    assert isinstance(result.exception, OutputError)
+    assert "SRCC" in result.output

@@ -30,6 +30,16 @@ def test_identify(row, expected):
     assert (item.model, item.track, item.stem) == expected
 
 
+def test_tables_saved_again_by_pandas(write):
+    """It writes whole numbers with a point where some are missing, and the index as a column without a name."""
+    scores = read_scores(write("s.csv", ",Unnamed: 0,id,layer,sdr\n0,0,x,4.0,1\n1,1,x,12.0,2\n2,2,y,,3\n3,3,z,4.5,4\n"))
+    assert scores.metrics == ("sdr",)
+    assert [item.values for item in scores.items] == [{("sdr", 4): 1, ("sdr", 12): 2}, {("sdr", None): 3}]
+    assert [str(problem) for problem in scores.problems] == [
+        "s.csv, line 5: layer '4.5' is not a whole number; row skipped"
+    ]
+
+
 def test_metrics_are_the_numeric_columns_that_name_nothing(write):
     text = "file_id,model_name,layer,frames,status,rating_0,DMOS,comment,sdr,isr\n"
     text += "fileid_1,m,12,374,ok,3,3,fine,1.5,inf\n"

@@ -35,7 +35,9 @@ def test_json_rows_keep_numbers_and_report_what_is_no_object(write):
         ("a.csv", "", "is empty"),
         ("a.csv", "id,sdr\n", "has no rows"),
         ("a.csv", "id,id\nx,y\n", "names columns twice: 'id'"),
-        ("a.json", "{", "is not JSON \\(line 1"),
+        ("a.json", "{", r"is not JSON \(.*line 1 column 2"),
+        ("a.json", "[" * 100_000, "is not JSON"),
+        ("a.csv", 'id,sdr\nx,1\ny,"' + "2" * 200_000, r"is not CSV \(line 3: .*\); check its quotation marks"),
         ("a.json", "{}", "JSON dict; expected an array"),
         ("a.json", "[]", "has no rows"),
     ],
@@ -43,6 +45,17 @@ def test_json_rows_keep_numbers_and_report_what_is_no_object(write):
 def test_what_is_no_table_is_refused(write, name, text, message):
     with pytest.raises(TableError, match=message):
         read_table(write(name, text))
+
+
+def test_blank_lines_before_the_header(write):
+    table = read_table(write("a.csv", "\n\nid;sdr\n\nx;1.5\n"))
+    assert [dict(row) for row in table.rows] == [{"id": "x", "sdr": "1.5"}]
+    assert table.places == ("a.csv, line 5",)
+
+
+def test_an_integer_that_no_float_holds_is_text(write):
+    table = read_table(write("a.json", '[{"id": "x", "sdr": 1' + 400 * "0" + "}]"))
+    assert table.rows[0]["sdr"] == "1" + 400 * "0"
 
 
 def test_absent_and_undecodable_files(tmp_path):

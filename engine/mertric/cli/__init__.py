@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -58,6 +59,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; a `MertricError`, and what the system refuses, becomes a message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that cannot be shown is shown escaped
     try:
         cli(prog_name="mertric")
     except MertricError as error:

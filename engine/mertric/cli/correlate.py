@@ -70,7 +70,7 @@ def command(
     scored = read_scores(scores)
     rated = read_ratings(ratings, max_violations=max_violations, average=average)
     joined = match(scored, rated)
-    _show_inputs(scored, rated, joined)
+    _warn(scored, rated, joined)
     names = [name.strip() for entry in metrics for name in entry.split(",") if name.strip()]
     shown = joined.select(names) if names else joined
     split = analysis.groups(joined, by=by, resamples=bootstrap, seed=seed)
@@ -79,25 +79,30 @@ def command(
     comparisons = [row for pair in compare for row in analysis.compare_groups(joined, split, *pair)]
     agreements = analysis.agree_groups(joined, split, raters_known=rated.raters_known, seed=seed)
 
-    _show_results(results)
-    _show_layers(results)
-    _show_rows("Comparison: strength of correlation on the same items", comparisons)
-    _show_rows("Agreement among listeners, and the ceiling that it sets", agreements)
-    rows = [result.row() for result in results]
-    if csv_file:
-        report.write_csv(csv_file, rows, analysis.COLUMNS)
-    if json_file:
-        kinds = {
-            "correlation": rows,
-            "comparison": comparisons,
-            "agreement": agreements,
-            "unmatched": _unmatched(joined),
-        }
-        report.write_json(json_file, [{"kind": kind, **row} for kind, part in kinds.items() for row in part])
-    if latex:
-        report.write_text(latex, latex_tables(results))
-    if plots:
-        write_plots(plots, shown, split, results)
+    try:
+        rows = [result.row() for result in results]
+        if csv_file:
+            report.write_csv(csv_file, rows, analysis.COLUMNS)
+        if json_file:
+            kinds = {
+                "correlation": rows,
+                "comparison": comparisons,
+                "agreement": agreements,
+                "unmatched": _unmatched(joined),
+            }
+            report.write_json(json_file, [{"kind": kind, **row} for kind, part in kinds.items() for row in part])
+        if latex:
+            report.write_text(latex, latex_tables(results))
+        if plots:
+            write_plots(plots, shown, split, results)
+    finally:  # a full disk costs the files alone
+        click.echo(f"{len(joined.items)} rated estimates; ratings read as {rated.format}: {rated.path}")
+        for note in (*scored.notes, *rated.notes):
+            click.echo(f"note: {note}")
+        _show_results(results)
+        _show_layers(results)
+        _show_rows("Comparison: strength of correlation on the same items", comparisons)
+        _show_rows("Agreement among listeners, and the ceiling that it sets", agreements)
 
 
 def _unmatched(joined: RatedScores) -> list[dict[str, object]]:
@@ -105,10 +110,7 @@ def _unmatched(joined: RatedScores) -> list[dict[str, object]]:
     return [{"side": side, "item": name} for side, names in sides.items() for name in names]
 
 
-def _show_inputs(scores: Scores, ratings: Ratings, joined: RatedScores) -> None:
-    click.echo(f"{len(joined.items)} rated estimates; ratings read as {ratings.format}: {ratings.path}")
-    for note in (*scores.notes, *ratings.notes):
-        click.echo(f"note: {note}")
+def _warn(scores: Scores, ratings: Ratings, joined: RatedScores) -> None:
     seen = dict.fromkeys(map(str, (*scores.problems, *ratings.problems)))
     for problem in seen:
         click.echo(f"warning: {problem}", err=True)
@@ -161,7 +163,7 @@ def _show_layers(results: Sequence[Result]) -> None:
             {
                 "layer": result.metric.layer,
                 "SRCC": _decimal(result.correlation.spearman.value),
-                "magnitude": "█" * round(40 * strength[result.metric.layer]),
+                "magnitude": "#" * round(40 * strength[result.metric.layer]),
             }
             for result in curve
         ]

@@ -54,8 +54,10 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
         }
         for path, row in zip(estimates, rows, strict=True)
     ]
-    show_table(shown, list(shown[0]), title=f"{reference} against degraded copies beside it")
-    write_rows(rows, csv_path=csv_path, json_path=json_path)
+    try:
+        write_rows(rows, csv_path=csv_path, json_path=json_path)
+    finally:  # a full disk costs the files alone
+        show_table(shown, list(shown[0]), title=f"{reference} against degraded copies beside it")
     audio = SECONDS * (1 + len(estimates))
     click.echo(
         f"{audio} s of audio scored in {elapsed:.1f} s on {encoder.provider}: "

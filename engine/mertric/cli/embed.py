@@ -63,7 +63,7 @@ def command(
 
     import numpy as np
 
-    from mertric.errors import InputError
+    from mertric.errors import InputError, OutputError
     from mertric.files import find_audio
     from mertric.loading import load
     from mertric.output import replacing
@@ -94,13 +94,17 @@ def command(
                 stale = f" {target} is of an earlier run." if target.exists() else ""
                 click.echo(f"mertric: {clip.problem}{stale}", err=True)
                 continue
-            with replacing(target) as unfinished:
-                np.savez(
-                    unfinished,
-                    hidden=embeddings.hidden.astype(dtype, copy=False),
-                    layers=np.array(embeddings.layers),
-                    times=embeddings.times,
-                )
+            try:
+                with replacing(target) as unfinished:
+                    np.savez(
+                        unfinished,
+                        hidden=embeddings.hidden.astype(dtype, copy=False),
+                        layers=np.array(embeddings.layers),
+                        times=embeddings.times,
+                    )
+            except OutputError as error:
+                failed += 1
+                click.echo(f"mertric: {error}", err=True)
     click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
     if failed:
         sys.exit(2 if failed == len(jobs) else 1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from mertric.audio_file import SUFFIXES
+from mertric.output import is_device
 from mertric.scheduler import MEMORY_BYTES
 
 if TYPE_CHECKING:
@@ -22,29 +24,63 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
-PATH: click.Path = click.Path(path_type=Path)
+
+class InputPath(click.Path):
+    """A file or a folder that is read, or a folder that is written to: no file that another option writes."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        taken = _taken(ctx, _WRITTEN)
+        if other := taken.get(path.resolve()):
+            self.fail(f"{path} is what {other} writes. Name another file there.", param, ctx)
+        _taken(ctx, _READ)[path.resolve()] = _name(param)
+        return path
 
 
 class OutputFile(click.Path):
-    """A file to write: refused before any work where it cannot be, or where another option writes it too."""
+    """A file to write: refused before any work where it cannot be, or is read, or is written by another option too.
+
+    Audio is refused too, as it may be part of a folder that is read.
+    """
 
     def __init__(self) -> None:
         super().__init__(path_type=Path, dir_okay=False, writable=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if path.exists() and not path.is_file():
-            return path  # such as /dev/stdout
+        if is_device(path) or (path.exists() and not path.is_file() and not path.is_dir()):
+            return path
+        if path.is_dir():
+            self.fail(f"{str(value)!r} is a folder; expected a file to write.", param, ctx)
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             self.fail(f"{path} cannot be written: {folder} is no folder that takes new files.", param, ctx)
-        taken = {} if ctx is None else ctx.meta.setdefault("mertric.outputs", {})
-        name = None if param is None else param.opts[0]
-        if (other := taken.setdefault(path.resolve(), name)) != name:
+        if path.suffix.lower() in SUFFIXES:
+            self.fail(f"{path} has the name of an audio file; expected one for text.", param, ctx)
+        if other := _taken(ctx, _READ).get(path.resolve()):
+            self.fail(f"{path} is read as {other}. Name another file.", param, ctx)
+        if (other := _taken(ctx, _WRITTEN).setdefault(path.resolve(), _name(param))) != _name(param):
             self.fail(f"{path} is what {other} writes too. Name another file.", param, ctx)
         return path
 
 
+_READ, _WRITTEN = "mertric.read", "mertric.written"
+
+
+def _taken(ctx: click.Context | None, use: str) -> dict[Path, str]:
+    """Return the paths that a call has named for a use, and the parameters that name them."""
+    taken: dict[Path, str] = {} if ctx is None else ctx.meta.setdefault(use, {})
+    return taken
+
+
+def _name(param: click.Parameter | None) -> str:
+    return "" if param is None else param.opts[0]
+
+
+PATH = InputPath()
 FILE = OutputFile()
 
 

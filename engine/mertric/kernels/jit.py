@@ -2,15 +2,17 @@
 
 Kernels compile at their first call, never at import, and are kept on disk by Numba: beside this package, in
 `NUMBA_CACHE_DIR` if set, else in the user's cache directory. Numba writes each entry to a temporary file
-and renames it, so any number of processes may share a cache. Where no directory is writable, kernels are
-compiled in memory, once a process.
+and renames it, so any number of processes may share a cache; a damaged entry is compiled again. Where no directory
+is writable, kernels are compiled in memory, once a process.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numba
+from numba.core.caching import FunctionCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,17 @@ FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
 
 examples: dict[str, tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]] = {}
 """Every kernel that is called from outside, by name, with what makes small arguments for it."""
+
+
+class _Cache(FunctionCache):
+    """Numba's cache, for which a damaged entry, as a full disk leaves it, is a missing one."""
+
+    def load_overload(self, sig: object, target_context: object) -> object:
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except Exception:
+            self.flush()  # type: ignore[no-untyped-call]
+            return None
 
 
 def kernel(
@@ -41,10 +54,9 @@ def kernel(
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         settings: dict[str, Any] = {"nogil": True, "fastmath": not in_order and FASTMATH, "error_model": "numpy"}
-        try:
-            dispatcher = numba.njit(cache=True, **settings)(function)
-        except RuntimeError:  # Numba found no writable cache directory
-            dispatcher = numba.njit(cache=False, **settings)(function)
+        dispatcher = numba.njit(**settings)(function)
+        with suppress(RuntimeError):  # Numba finds no writable cache directory
+            dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]  # as `enable_caching` does
         if example is not None:
             examples[function.__name__] = (dispatcher, example)
         return dispatcher  # type: ignore[no-any-return]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NOT_METRICS = re.compile(
     r"id|file_id|trial_id|group_id|filepath|reference|estimate|layer|frames|samples|seconds|duration|sample_rate"
     r"|channels|status|reason|model|model_name|model_type|track|stem|stem type|rater|subject|listener"
-    r"|(subject_)?rating(_.*)?|D?MOS|session.*|violation_.*"
+    r"|(subject_)?rating(_.*)?|D?MOS|session.*|violation_.*|(Unnamed: \d+)?"
 )
 _FILE_ID = re.compile(r"fileid_\d+")
 
@@ -158,8 +158,10 @@ def _parses(cell: Cell) -> bool:
 
 
 def _layer(row: Mapping[str, Cell]) -> int | None:
-    cell = text(row, ["layer"])
-    return None if cell is None else int(cell)
+    layer = number(row.get("layer"))
+    if layer is not None and not layer.is_integer():
+        raise ValueError(layer)
+    return None if layer is None else int(layer)
 
 
 def _row_values(

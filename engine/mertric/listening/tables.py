@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mertric.errors import TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     Cell = str | float | None
 
@@ -114,10 +115,11 @@ def text(row: Mapping[str, Cell], columns: Sequence[str]) -> str | None:
 
 
 def _from_csv(path: Path, content: str) -> Table:
-    header_line = content.split("\n", 1)[0]
+    header_line = content.lstrip("\r\n").split("\n", 1)[0]
     delimiter = max(",;\t", key=header_line.count)
-    reader = csv.reader(content.splitlines(keepends=True), delimiter=delimiter)
-    columns = tuple(name.strip() for name in next(reader, []))
+    reader = _csv_lines(path, csv.reader(content.splitlines(keepends=True), delimiter=delimiter))
+    line, header = next(reader, (0, []))
+    columns = tuple(name.strip() for name in header)
     if not any(columns):
         raise TableError(f"{path} is empty; expected a CSV file with a header line")
     repeated = sorted({name for name in columns if columns.count(name) > 1})
@@ -126,11 +128,8 @@ def _from_csv(path: Path, content: str) -> Table:
     rows: list[Mapping[str, Cell]] = []
     places: list[str] = []
     problems: list[Problem] = []
-    line = reader.line_num + 1
-    for fields in reader:
-        place, line = f"{path.name}, line {line}", reader.line_num + 1
-        if not fields:
-            continue
+    for line, fields in reader:
+        place = f"{path.name}, line {line}"
         if len(fields) != len(columns):
             problems.append(Problem(place, f"{len(fields)} fields, expected {len(columns)}; row skipped"))
             continue
@@ -139,11 +138,23 @@ def _from_csv(path: Path, content: str) -> Table:
     return Table(path, columns, tuple(rows), tuple(places), tuple(problems))
 
 
+def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV reader that are not blank, each with the line that it begins on."""
+    try:
+        line = 1
+        for fields in reader:
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise TableError(f"{path} is not CSV (line {line}: {error}); check its quotation marks") from error
+
+
 def _from_json(path: Path, content: str) -> Table:
     try:
         payload = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise TableError(f"{path} is not JSON (line {error.lineno}: {error.msg}); expected an array of rows") from error
+    except (ValueError, RecursionError) as error:
+        raise TableError(f"{path} is not JSON ({error}); expected an array of rows") from error
     if not isinstance(payload, list):
         raise TableError(f"{path} holds a JSON {type(payload).__name__}; expected an array of row objects")
     rows: list[Mapping[str, Cell]] = []
@@ -163,5 +174,6 @@ def _from_json(path: Path, content: str) -> Table:
 
 def _json_cell(value: object) -> Cell:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        with suppress(OverflowError):  # an integer of hundreds of digits
+            return float(value)
     return None if value is None or value == "" else str(value)
