@@ -365,7 +365,7 @@ def test_embed_goes_on_after_a_file_that_cannot_be_written(
     run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path
 ) -> None:
     """A name that fits with what is added to it is no problem; one that does not costs itself alone."""
-    fits, too_long = "f" * 240 + ".wav", "t" * 250 + ".wav"
+    fits, too_long = "f" * 245 + ".wav", "t" * 250 + ".wav"
     (folders[0] / "a.wav").rename(folders[0] / fits)
     (folders[0] / "b.wav").rename(folders[0] / too_long)
     code, _, err = run("embed", folders[0], "-o", tmp_path / "out", "--model", bundle)
