@@ -82,6 +82,23 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, kept: int, ending: str) -
     assert _output(_run(SCORE, **environment)).splitlines()[1].endswith(" 0")
 
 
+def test_a_damaged_cache_that_cannot_be_made_again(tmp_path: Path) -> None:
+    """As on a disk that is full still."""
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    _output(_run(SCORE, **environment))
+    for path in tmp_path.rglob("*.nbi"):
+        path.write_bytes(b"")
+    program = f"""
+import errno
+from numba.core import caching
+def full(*arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+caching.IndexDataCacheFile._open_for_write = full
+{SCORE}
+"""
+    assert _output(_run(program, **environment)).splitlines()[0] == "0.75"
+
+
 def test_kernels_work_where_nothing_can_be_written() -> None:
     """Numba finds no cache directory: every locator it would try refuses."""
     program = f"""

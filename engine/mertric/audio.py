@@ -23,8 +23,6 @@ _BLOCK = 1 << 18
 """Samples that are averaged and resampled at once."""
 _LOUDEST = 1e30
 """Magnitude beyond which a sample is taken for damage: sums and squares of larger ones overflow."""
-_INTEGERS = (np.int8, np.int16, np.int32)
-"""Types that audio comes in, whose range is its full scale."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def from_array(
 def as_channels(samples: ArrayLike, name: str = "array") -> NDArray[np.float32]:
     """Take samples [samples] or [channels, samples] as float32 [channels, samples].
 
-    Integers of 8, 16 and 32 bits are scaled to full scale 1. Those of 64 bits, such as Python's, are refused: no audio
+    Integers of 8, 16 and 32 bits are scaled to full scale 1. Those of 64 bits and Python's own are refused: no audio
     uses their range, so they would be scaled to silence.
 
     Raises
@@ -107,11 +105,13 @@ def as_channels(samples: ArrayLike, name: str = "array") -> NDArray[np.float32]:
         raise AudioError(f"{name} has shape {array.shape}; expected [samples] or [channels, samples].")
     if np.ma.is_masked(samples):
         raise AudioError(f"{name} has masked samples; expected all of them. Fill them in, or leave them out.")
-    if array.dtype.newbyteorder("=") in _INTEGERS:
+    given = hasattr(samples, "dtype") or array.dtype != np.dtype(int)  # else it is Python's, of 32 bits on some systems
+    if array.dtype.kind == "i" and array.dtype.itemsize <= 4 and given:
         array = array / -float(np.iinfo(array.dtype).min)
-    elif not np.issubdtype(array.dtype, np.floating):
+    elif array.dtype.kind != "f":
+        dtype = array.dtype if given else "int, Python's"
         raise AudioError(
-            f"{name} has dtype {array.dtype}; expected floating point at full scale 1, int8, int16 or int32. "
+            f"{name} has dtype {dtype}; expected floating point at full scale 1, int8, int16 or int32. "
             "Convert it to one of these, or divide by its own full scale, such as 32768 for 16 bits."
         )
     with np.errstate(over="ignore"):

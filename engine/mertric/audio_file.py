@@ -19,24 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from soundfile import SoundFile
 
-SUFFIXES = frozenset(
-    (
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-        ".bwf",
-    )
-)
-"""Endings of the files that a folder is searched for."""
 _BLOCK = 1 << 19
 """Samples that are decoded at once, of all channels together."""
 _UNKNOWN = 2**63 - 1
@@ -165,7 +147,11 @@ def _given(path: Path) -> Path | bytes:
 
 def _undecodable(path: Path, error: Exception) -> AudioError:
     reason = str(getattr(error, "error_string", error)).rstrip(".")  # without the path
+    try:
+        size = f"{path.stat().st_size} bytes"
+    except OSError as gone:
+        size = str(gone.strerror or gone)
     return AudioError(
-        f"{path} ({path.stat().st_size} bytes) cannot be decoded as audio ({reason}). Expected WAV, FLAC, OGG, Opus, "
+        f"{path} ({size}) cannot be decoded as audio ({reason}). Expected WAV, FLAC, OGG, Opus, "
         "MP3 or AIFF; re-encode it or leave it out."
     )

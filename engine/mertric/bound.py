@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
+DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
 
 
 class BoundSession:
     """Runs a session on arrays of fixed shapes, in a thread of its own. Safe to use from several threads.
 
-    It runs once when it is made, on zeros, and so records the CUDA graph that later runs replay. ONNX Runtime keeps one
-    for each thread that runs a session (its `PerThreadContext`): other threads would each record, and hold, another.
+    ONNX Runtime keeps a recorded CUDA graph for each thread that runs a session (its `PerThreadContext`): other threads
+    would each record, and hold, another.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class BoundSession:
         self._binding = session.io_binding()
 
         def allocate(value: Any) -> Any:
-            return runtime.OrtValue.ortvalue_from_shape_and_type(value.shape, _DTYPES[value.type], device, 0)
+            return runtime.OrtValue.ortvalue_from_shape_and_type(value.shape, DTYPES[value.type], device, 0)
 
         self._inputs = {value.name: allocate(value) for value in session.get_inputs()}
         self._outputs = {value.name: allocate(value) for value in session.get_outputs() if value.name in outputs}
@@ -48,7 +48,6 @@ class BoundSession:
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
         self._order = list(outputs)
-        self.run({value.name: np.zeros(value.shape, _DTYPES[value.type]) for value in session.get_inputs()})
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Copy arrays in, run, and return copies of the outputs in the order they were asked for."""

@@ -196,7 +196,7 @@ def read_bundle(path: Path | str) -> Bundle:
         fields.pop("created_by", None)
         fields["precisions"] = tuple(fields["precisions"])
         return Bundle(path=path, **fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
 
 

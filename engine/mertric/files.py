@@ -5,13 +5,30 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from mertric.audio_file import SUFFIXES
 from mertric.errors import PairingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SUFFIXES = frozenset(
+    (
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".opus",
+        ".mp3",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".bwf",
+    )
+)
+"""Endings of the files that a folder is searched for."""
 STEMS = ("bass", "drums", "vocals", "other")
 _SUMS = ("mixture", "accompaniment")
 """Names of files that are sums of stems; where the stems themselves are there, these are not sources."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from mertric.errors import InputError
+from mertric.errors import InputError, OutputError
 from mertric.output import writing
 
 if TYPE_CHECKING:
@@ -78,20 +79,18 @@ class Journal:
         return self._known.get(key)
 
     def keep(self, key: str, outcomes: list[Outcome]) -> None:
-        """Append outcomes under a key.
-
-        Raises
-        ------
-        OutputError
-            The file system refuses.
-        """
+        """Append outcomes under a key. Where the file system refuses, a warning says so, and no more is kept."""
         if self._path is None:
             return
         line = json.dumps({"key": key, "outcomes": [asdict(outcome) for outcome in outcomes]})
-        with writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write("\n" * self._cut_off + line + "\n")
+        try:
+            with writing(self._path):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write("\n" * self._cut_off + line + "\n")
+        except OutputError as error:
+            warnings.warn(f"{error} The run goes on, and the journal ends here.", stacklevel=2)
+            self._path = None
         self._cut_off = False
 
     def _read(self, line: str) -> None:
@@ -99,7 +98,7 @@ class Journal:
         try:
             entry = json.loads(line)
             self._known[entry["key"]] = [_outcome(fields) for fields in entry["outcomes"]]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from threading import Thread
@@ -150,7 +151,7 @@ class MertScorer:
         except MertricError:
             return whole
         shorter = min(lengths)
-        if not self._encoder.bundle.frames(int(shorter * self._encoder.bundle.sample_rate)):
+        if not self._encoder.bundle.frames(math.ceil(shorter * self._encoder.bundle.sample_rate)):
             return whole  # of which that one will say that it is too short
         first, second = (
             _Excerpt(path, shorter if length > shorter else None)
@@ -198,6 +199,8 @@ class MertScorer:
         return Outcome(values, tuple(reasons), layer, len(x), silent)
 
     def _mse(self, reference: States, estimate: States) -> float:
+        if self._trim and abs(len(reference) - len(estimate)) == 1:  # of two rates, one length is cut to two
+            reference, estimate = reference[: len(estimate)], estimate[: len(reference)]
         if len(reference) != len(estimate):
             raise InputError(
                 f"the reference has {len(reference)} frames and the estimate {len(estimate)}; "

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def is_device(path: Path) -> bool:
-    """Whether a path names something else than a file, such as ``/dev/stdout``, even where that is one for now."""
-    return path.absolute().parts[:2] in (("/", "dev"), ("/", "proc"))
+def is_stream(path: Path) -> bool:
+    """Whether a path is a name of a stream of this process, which may be a file for now."""
+    return path.absolute().as_posix().startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/"))
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     target = path.resolve()
     digest = zlib.crc32(os.fsencode(target.name))  # the name itself may be as long as a name can be
-    partial = target.with_name(f".{os.getpid()}.{digest:08x}{target.suffix}")
+    partial = target.with_name(f".{os.getpid()}.{digest:08x}{target.suffix[:8]}")
     with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

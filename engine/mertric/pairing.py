@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mertric.audio_file import SUFFIXES
 from mertric.errors import PairingError
-from mertric.files import find_sources, identifiers
+from mertric.files import SUFFIXES, find_sources, identifiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

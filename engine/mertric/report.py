@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mertric.output import is_device, replacing, writing
+from mertric.output import is_stream, replacing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +62,25 @@ def write_json(path: Path | str, payload: object) -> None:
     write_text(path, json.dumps(_strict(payload), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def report(
+    rows: Sequence[Mapping[str, object]],
+    columns: Sequence[str],
+    *,
+    csv_path: Path | None,
+    json_path: Path | None,
+    shown: Sequence[Mapping[str, object]] | None = None,
+    title: str | None = None,
+) -> None:
+    """Write rows to the files that are asked for, and print them or, instead, `shown`: `write_rows` and `show_table`.
+
+    What is printed comes last, as nobody may read it, and in any case: a full disk costs the files alone.
+    """
+    try:
+        write_rows(rows, csv_path=csv_path, json_path=json_path)
+    finally:
+        show_table(rows if shown is None else shown, columns, title=title)
+
+
 def write_rows(rows: Sequence[Mapping[str, object]], *, csv_path: Path | None, json_path: Path | None) -> None:
     """Write rows that all have the same keys to the files that are asked for."""
     if csv_path:
@@ -82,22 +101,27 @@ def write_text(path: Path | str, text: str) -> None:
         The file system refuses.
     """
     target, data = Path(path), text.encode("utf-8", "backslashreplace")
-    if is_device(target) or (target.exists() and not target.is_file()):
+    if is_stream(target):
         with writing(target), _opened(target) as file:
             file.write(data)
+    elif target.exists() and not target.is_file():
+        with writing(target):
+            target.write_bytes(data)
     else:
         with replacing(target) as partial:
             partial.write_bytes(data)
 
 
-def _opened(device: Path) -> BinaryIO:
-    """Open a device; what this process writes to already goes on where it is, as a redirected stream is a file."""
+def _opened(path: Path) -> BinaryIO:
+    """Open a stream of this process where it is, as one that is redirected to a file would begin again."""
     for stream in (sys.stdout, sys.stderr):
+        same = False
         with suppress(OSError, ValueError, AttributeError):  # there may be none, or none that the system knows
-            if os.path.samestat(device.stat(), os.fstat(stream.fileno())):
-                stream.flush()
-                return os.fdopen(os.dup(stream.fileno()), "wb")
-    return device.open("wb")
+            same = os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+        if same:
+            stream.flush()
+            return os.fdopen(os.dup(stream.fileno()), "wb")
+    return path.open("wb")
 
 
 def _cell(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -138,9 +138,12 @@ class Resampler:
         return output
 
 
-def is_rate(value: object) -> bool:
+def is_rate(value: Any) -> bool:
     """Whether a value is a positive whole number, of whatever type."""
-    return isinstance(value, (int, float, np.integer, np.floating)) and bool(value > 0) and float(value).is_integer()
+    try:
+        return bool(value > 0 and value % 1 == 0)
+    except (TypeError, ValueError):
+        return False
 
 
 class _Group(NamedTuple):

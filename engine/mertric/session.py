@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mertric.bound import BoundSession
+from mertric.bound import DTYPES, BoundSession
 from mertric.bundle import MANIFEST
 from mertric.cache import cache_directory
 from mertric.device import Device
@@ -52,7 +52,8 @@ class Session:
     profiles
         Least, best and greatest shape of each input, for TensorRT.
     sizes
-        Sizes of the graph's free dimensions, by name, that no run will differ from.
+        Sizes of the graph's free dimensions, by name, that no run will differ from. It then runs once, on zeros: what
+        cannot run fails at once, and a CUDA graph is recorded, see `FixedShapes`.
 
     Attributes
     ----------
@@ -93,6 +94,10 @@ class Session:
             if captured:
                 name = device.provider.name
                 self._bound = BoundSession(_onnxruntime(), self._session, self._outputs, device=name)
+            if sizes:
+                self.run(
+                    {value.name: np.zeros(value.shape, DTYPES[value.type]) for value in self._session.get_inputs()}
+                )
         except Exception as error:
             raise ProviderError(
                 f"ONNX Runtime {_onnxruntime().__version__} cannot load {graph} on {device.provider.name} ({error}). "

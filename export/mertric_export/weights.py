@@ -87,7 +87,7 @@ def _read_index(index: Path) -> dict[str, str]:
     try:
         weight_map: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         plain = all(Path(name).name == name and "\\" not in name for name in weight_map.values())
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index} has no readable weight_map ({error!r}). Fetch it again.") from error
     if not weight_map or not plain:
         raise CheckpointError(f"{index} names no files, or not plain ones beside it. Fetch it again.")

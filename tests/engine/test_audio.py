@@ -42,6 +42,8 @@ def test_an_array_is_cut(sound: Sound) -> None:
 
 def test_a_list_is_an_array() -> None:
     assert from_array([0.0, 0.5], 8000).samples.shape == (1, 2)
+    channels = [np.array([16384, 0], np.int16), np.array([0, -32768], np.int16)]
+    np.testing.assert_array_equal(from_array(channels, 8000).samples, [[0.5, 0], [0, -1]])
 
 
 def test_an_array_is_not_changed(sound: Sound) -> None:
@@ -78,7 +80,7 @@ def test_a_mix_is_the_same_in_pieces(channels: int) -> None:
             8000,
             "dtype int64; .* int8, int16 or int32. Convert it to one of these, or divide by",
         ),
-        ([3000, -3000], 8000, "dtype int64"),
+        ([3000, -3000], 8000, "dtype int, Python's; expected"),
         (np.zeros(10, complex), 8000, "dtype complex128"),
         (np.zeros(10, bool), 8000, "dtype bool"),
         (np.array(["a", "b"]), 8000, "dtype <U1"),

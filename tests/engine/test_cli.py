@@ -333,11 +333,22 @@ def test_what_is_read_is_not_written_over(
     monkeypatch.chdir(folders[0].parent)
     manifest = Path("m.csv")
     manifest.write_text("reference,estimate\nref/a.wav,est/a.wav\n")
-    for arguments in (["m.csv", "--csv", "ref/../m.csv"], ["--json", "m.csv", "m.csv"]):
+    Path("same.csv").hardlink_to("m.csv")
+    Path("loop").symlink_to("loop")
+    for arguments in (["m.csv", "--csv", "ref/../m.csv"], ["--json", "m.csv", "m.csv"], ["m.csv", "--csv", "same.csv"]):
         code, _, err = run("score", *arguments, "--model", "gone")
         assert code == 2
-        assert re.search("m.csv is (read as reference|what --(json|csv) writes)", err), err
+        assert re.search("(m|same).csv is (taken by reference|what --(json|csv) writes)", err), err
+    assert "loop does not exist" in run("score", "loop", "loop", "--csv", "new.csv")[2]
     assert manifest.read_text().startswith("reference,estimate\n")
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no files below /dev here")
+def test_files_below_dev_are_files(run: Run, folders: tuple[Path, Path]) -> None:
+    name = f"/dev/shm/mertric-{os.getpid()}.csv"
+    code, _, err = run("score", *folders, "--model", "gone", "--csv", name, "--json", name)
+    assert code == 2
+    assert "is what --csv writes too" in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names must be text here")
@@ -361,6 +372,7 @@ def test_names_that_the_terminal_has_no_characters_for(
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 3
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="long paths may not be allowed here")
 def test_embed_goes_on_after_a_file_that_cannot_be_written(
     run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path
 ) -> None:

@@ -115,6 +115,15 @@ def test_trim_blames_the_clip_that_is_too_short(encoder, clips, write_wav, sound
     assert "r.wav" not in row["reason"]
 
 
+def test_trim_at_two_rates(encoder, clips, write_wav, sound):
+    """The shorter length is a sample more at one rate than at the other, and here a frame."""
+    clips["cut"] = write_wav("cut.wav", sound(176546, 1), 44100)
+    clips["long"] = write_wav("long.wav", sound(99000, 2))
+    (row,) = score_pairs(pairs_of(clips, "cut", reference="long"), encoder, trim=True)
+    assert (row["status"], row["reason"]) == ("ok", None)
+    assert row["frames"] == encoder.bundle.frames(96079)
+
+
 def test_trim_says_when_a_header_is_wrong(encoder, clips, write_wav, sound, monkeypatch):
     """As that of an MP3 file that was cut off is."""
     clips["cut"] = write_wav("cut.wav", sound(9000, 1))

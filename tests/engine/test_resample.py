@@ -115,6 +115,10 @@ def test_the_same_rate_changes_nothing() -> None:
     ("samples", "rates", "message"),
     [
         (np.zeros((2, 9)), (8000, 24000), r"one dimension, got shape \(2, 9\)\. Average channels first"),
+        (np.zeros(9), ("8000", 24000), "at most 1000000, got '8000'"),
+        (np.zeros(9), (float("nan"), 24000), "at most 1000000, got nan"),
+        (np.zeros(9), (np.array([8000, 8000]), 24000), "at most 1000000, got array"),
+        (np.zeros(9), (10**400, 24000), "at most 1000000, got 1000"),
         (np.zeros(9), (0, 24000), "a sample rate must be a positive integer in Hz, at most 1000000, got 0"),
         (np.zeros(9), (8000, 24000.5), "got 24000.5"),
         (np.zeros(9), (float("nan"), 24000), "got nan"),

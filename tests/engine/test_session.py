@@ -108,7 +108,7 @@ def test_a_bound_session_gives_what_an_unbound_one_gives(bundle: Path, monkeypat
 
 
 def test_a_bound_session_runs_in_one_thread_whoever_asks(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whose first run, that records, is on zeros: a CUDA graph would be recorded for every other thread too."""
+    """Its first run, that records, is on zeros. A CUDA graph would be recorded for every other thread too."""
     fixed = FixedShapes(attention={"fp32": "fused"}, captured=True)
     device = Device(provider=replace(PROVIDERS["cpu"], fixed=fixed), precision="fp32", threads=1)
     threads, seen = [], []

@@ -158,3 +158,21 @@ def test_gensvs_data(gensvs):
     ratings = read_ratings(gensvs)
     assert (ratings.format, len(ratings.items), ratings.problems) == ("gensvs", 250, ())
     assert {len(rating.by_rater) for rating in ratings.items} == {12}
+
+
+def test_ratings_saved_again_by_pandas(write):
+    """Its index is no model of the Bake-Off's and no part of a webMUSHRA participant's answers."""
+    head = ",session_uuid,violation_total,track,stem type,m1,m2\n"
+    rows = "".join(f"{index},s{index},0,t,bass,50,{index % 100}\n" for index in range(150))
+    ratings = read_ratings(write("b.csv", head + rows))
+    assert {rating.item.model for rating in ratings.items} == {"m1", "m2"}
+    assert not ratings.problems
+    rows = "".join(f"{index},bob,t{index},m,50\n" for index in range(3))
+    ratings = read_ratings(write("w.csv", "Unnamed: 0,name,trial_id,rating_stimulus,rating_score\n" + rows))
+    assert {rater for rating in ratings.items for rater in rating.by_rater} == {"bob"}
+
+
+def test_ratings_that_sums_cannot_hold(write):
+    ratings = read_ratings(write("r.csv", "id,rating\na,1e308\na,1e308\nb,3\n"))
+    assert [rating.mean for rating in ratings.items] == [3]
+    assert "rating 1e+308 is not a finite number" in str(ratings.problems[0])

@@ -53,6 +53,19 @@ def test_blank_lines_before_the_header(write):
     assert table.places == ("a.csv, line 5",)
 
 
+def test_an_index_is_no_column(write):
+    """As pandas writes it, once and again."""
+    table = read_table(write("a.csv", ",Unnamed: 0,id,Unnamed: 0.1,sdr\n0,0,x,0,1\n1,1,y,1,2\n"))
+    assert table.columns == ("id", "sdr")
+    assert [dict(row) for row in table.rows] == [{"id": "x", "sdr": "1"}, {"id": "y", "sdr": "2"}]
+
+
+def test_only_line_breaks_end_rows(write):
+    table = read_table(write("a.csv", "track,sdr\r\nA\u2028B\x0cC,1\r\nD,2\r\n"))
+    assert [row["track"] for row in table.rows] == ["A\u2028B\x0cC", "D"]
+    assert table.places == ("a.csv, line 2", "a.csv, line 3")
+
+
 def test_an_integer_that_no_float_holds_is_text(write):
     table = read_table(write("a.json", '[{"id": "x", "sdr": 1' + 400 * "0" + "}]"))
     assert table.rows[0]["sdr"] == "1" + 400 * "0"

@@ -42,7 +42,7 @@ def command(
     """
     from mertric.latency import measure_latency
     from mertric.loading import load
-    from mertric.report import show_table, write_rows
+    from mertric.report import report
 
     encoder = load(model, provider=provider, precision=precision, threads=threads)
     with progress_bar() as progress:
@@ -50,7 +50,4 @@ def command(
         rows = measure_latency(encoder, seconds=seconds, batch=batch, runs=runs, advance=lambda: progress.advance(task))
     where = {"model": encoder.bundle.model, "provider": encoder.provider, "precision": encoder.precision}
     rows = [{**where, **row} for row in rows]
-    try:
-        write_rows(rows, csv_path=csv_path, json_path=json_path)
-    finally:  # a full disk costs the files alone
-        show_table(rows, list(rows[0]))
+    report(rows, list(rows[0]), csv_path=csv_path, json_path=json_path)

@@ -33,7 +33,7 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
     from mertric.cache import cache_directory
     from mertric.demo import SECONDS, write_demo
     from mertric.pairing import pair
-    from mertric.report import show_table, write_rows
+    from mertric.report import report
     from mertric.scoring import score_pairs
 
     home = cache_directory() / "demo" / f"seed-{seed}"
@@ -54,10 +54,8 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
         }
         for path, row in zip(estimates, rows, strict=True)
     ]
-    try:
-        write_rows(rows, csv_path=csv_path, json_path=json_path)
-    finally:  # a full disk costs the files alone
-        show_table(shown, list(shown[0]), title=f"{reference} against degraded copies beside it")
+    title = f"{reference} against degraded copies beside it"
+    report(rows, list(shown[0]), csv_path=csv_path, json_path=json_path, shown=shown, title=title)
     audio = SECONDS * (1 + len(estimates))
     click.echo(
         f"{audio} s of audio scored in {elapsed:.1f} s on {encoder.provider}: "

@@ -20,10 +20,9 @@ def command(csv_path: Path | None, json_path: Path | None) -> None:
     Each provider is tried by running a small model on it. The exit code is 1 where something is broken.
     """
     from mertric.diagnosis import diagnose
-    from mertric.report import show_table, write_rows
+    from mertric.report import report
 
     rows = diagnose()
-    write_rows(rows, csv_path=csv_path, json_path=json_path)
-    show_table(rows, list(rows[0]))
+    report(rows, list(rows[0]), csv_path=csv_path, json_path=json_path)
     if any(row["state"] == "problem" for row in rows):
         raise SystemExit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -88,23 +89,22 @@ def command(
     failed = 0
     with progress_bar() as progress:
         for target, clip in progress.track(zip(jobs, clips, strict=True), len(jobs), description="embedding"):
-            embeddings = clip.embeddings
-            if embeddings is None:
+            embeddings, problem = clip.embeddings, clip.problem
+            if embeddings is not None:
+                try:
+                    with replacing(target) as unfinished:
+                        np.savez(
+                            unfinished,
+                            hidden=embeddings.hidden.astype(dtype, copy=False),
+                            layers=np.array(embeddings.layers),
+                            times=embeddings.times,
+                        )
+                except OutputError as error:
+                    problem = str(error)
+            if problem:
                 failed += 1
-                stale = f" {target} is of an earlier run." if target.exists() else ""
-                click.echo(f"mertric: {clip.problem}{stale}", err=True)
-                continue
-            try:
-                with replacing(target) as unfinished:
-                    np.savez(
-                        unfinished,
-                        hidden=embeddings.hidden.astype(dtype, copy=False),
-                        layers=np.array(embeddings.layers),
-                        times=embeddings.times,
-                    )
-            except OutputError as error:
-                failed += 1
-                click.echo(f"mertric: {error}", err=True)
+                stale = f" {target} is of an earlier run." if os.path.exists(target) else ""  # noqa: PTH110
+                click.echo(f"mertric: {problem}{stale}", err=True)
     click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
     if failed:
         sys.exit(2 if failed == len(jobs) else 1)

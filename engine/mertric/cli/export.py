@@ -133,7 +133,7 @@ def _export(
 
 def _report(bundle: Bundle, csv_path: Path | None, json_path: Path | None) -> None:
     """Print what was compared with fp32, and say plainly what is too far from it."""
-    from mertric.report import show_table, write_rows
+    from mertric.report import report
     from mertric_export.gate import excess
 
     rows = bundle.parity["precisions"]
@@ -141,10 +141,8 @@ def _report(bundle: Bundle, csv_path: Path | None, json_path: Path | None) -> No
         if csv_path or json_path:
             click.echo("Nothing here computes otherwise than in fp32 on the CPU: there is no comparison to write.")
         return
-    write_rows(rows, csv_path=csv_path, json_path=json_path)
-    show_table(
-        rows, _COLUMNS, title="Compared with fp32 on the CPU: hidden states, and the largest change of a metric."
-    )
+    title = "Compared with fp32 on the CPU: hidden states, and the largest change of a metric."
+    report(rows, _COLUMNS, csv_path=csv_path, json_path=json_path, title=title)
     for row in rows:
         if problem := excess(row):
             click.echo(f"{problem}. Do not use it where that matters.")

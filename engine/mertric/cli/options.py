@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from mertric.audio_file import SUFFIXES
-from mertric.output import is_device
+from mertric.files import SUFFIXES
+from mertric.output import is_stream
 from mertric.scheduler import MEMORY_BYTES
 
 if TYPE_CHECKING:
@@ -33,10 +33,9 @@ class InputPath(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        taken = _taken(ctx, _WRITTEN)
-        if other := taken.get(path.resolve()):
+        if other := _taken(ctx, _WRITTEN).get(_identity(path)):
             self.fail(f"{path} is what {other} writes. Name another file there.", param, ctx)
-        _taken(ctx, _READ)[path.resolve()] = _name(param)
+        _taken(ctx, _READ)[_identity(path)] = _name(param)
         return path
 
 
@@ -51,7 +50,7 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if is_device(path) or (path.exists() and not path.is_file() and not path.is_dir()):
+        if is_stream(path) or (path.exists() and not path.is_file() and not path.is_dir()):
             return path
         if path.is_dir():
             self.fail(f"{str(value)!r} is a folder; expected a file to write.", param, ctx)
@@ -60,9 +59,9 @@ class OutputFile(click.Path):
             self.fail(f"{path} cannot be written: {folder} is no folder that takes new files.", param, ctx)
         if path.suffix.lower() in SUFFIXES:
             self.fail(f"{path} has the name of an audio file; expected one for text.", param, ctx)
-        if other := _taken(ctx, _READ).get(path.resolve()):
-            self.fail(f"{path} is read as {other}. Name another file.", param, ctx)
-        if (other := _taken(ctx, _WRITTEN).setdefault(path.resolve(), _name(param))) != _name(param):
+        if other := _taken(ctx, _READ).get(_identity(path)):
+            self.fail(f"{path} is taken by {other}. Name another file.", param, ctx)
+        if (other := _taken(ctx, _WRITTEN).setdefault(_identity(path), _name(param))) != _name(param):
             self.fail(f"{path} is what {other} writes too. Name another file.", param, ctx)
         return path
 
@@ -70,9 +69,18 @@ class OutputFile(click.Path):
 _READ, _WRITTEN = "mertric.read", "mertric.written"
 
 
-def _taken(ctx: click.Context | None, use: str) -> dict[Path, str]:
-    """Return the paths that a call has named for a use, and the parameters that name them."""
-    taken: dict[Path, str] = {} if ctx is None else ctx.meta.setdefault(use, {})
+def _identity(path: Path) -> object:
+    """Return what is equal for paths of one file, whatever they are called, and whether it is there yet or not."""
+    try:
+        status = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
+
+
+def _taken(ctx: click.Context | None, use: str) -> dict[object, str]:
+    """Return what a call has named for a use, by `_identity`, and the parameters that name it."""
+    taken: dict[object, str] = {} if ctx is None else ctx.meta.setdefault(use, {})
     return taken
 
 

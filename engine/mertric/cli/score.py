@@ -76,7 +76,7 @@ def command(
     The exit code is 0 if every row is ok, 1 if not, 2 if nothing could be scored.
     """
     from mertric.loading import load
-    from mertric.report import show_table, write_rows
+    from mertric.report import report, show_table
     from mertric.scoring import split_metrics
 
     pairs = _pairs(reference, estimates)
@@ -94,10 +94,7 @@ def command(
         journal=journal,
         memory=memory,
     )
-    try:
-        write_rows(rows, csv_path=csv_path, json_path=json_path)
-    finally:  # a full disk costs the files alone
-        show_table(rows, _terminal_columns(rows))
+    report(rows, _terminal_columns(rows), csv_path=csv_path, json_path=json_path)
     if means := mean_rows(rows, names):
         show_table(means, list(means[0]), title="Means over the rows with a finite value")
     if encoder is not None and not encoder.bundle.trained:

@@ -2,8 +2,8 @@
 
 Kernels compile at their first call, never at import, and are kept on disk by Numba: beside this package, in
 `NUMBA_CACHE_DIR` if set, else in the user's cache directory. Numba writes each entry to a temporary file
-and renames it, so any number of processes may share a cache; a damaged entry is compiled again. Where no directory
-is writable, kernels are compiled in memory, once a process.
+and renames it, so any number of processes may share a cache; a damaged entry is compiled again. Where nothing can be
+written, kernels are compiled in memory, once a process.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ examples: dict[str, tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]] = 
 
 
 class _Cache(FunctionCache):
-    """Numba's cache, for which a damaged entry, as a full disk leaves it, is a missing one."""
+    """Numba's cache, for which a damaged entry, as a full disk leaves it, is a missing one. It need not keep any."""
 
     def load_overload(self, sig: object, target_context: object) -> object:
         try:
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except Exception:
-            self.flush()  # type: ignore[no-untyped-call]
+            with suppress(OSError):
+                self.flush()  # type: ignore[no-untyped-call]
             return None
+
+    def save_overload(self, sig: object, data: object) -> None:
+        with suppress(Exception):
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
 
 def kernel(

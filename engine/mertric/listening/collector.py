@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mertric.listening.tables import Cell, Table
 
 
+_LARGEST = 1e30
+"""Magnitude beyond which a rating is as good as infinite: sums of larger ones are."""
+
+
 @dataclass
 class Collector:
     """Gathers single ratings by item and rater, and what went wrong on the way."""
@@ -76,7 +80,7 @@ def parse_rating(cell: Cell, *, low: float = -math.inf, high: float = math.inf) 
         value = number(cell)
     except ValueError:
         raise ValueError(f"rating {cell!r} is not a number") from None
-    if value is not None and (math.isinf(value) or not low <= value <= high):
+    if value is not None and not max(low, -_LARGEST) <= value <= min(high, _LARGEST):
         limits = f" from {low:g} to {high:g}" if high < math.inf else ""
         raise ValueError(f"rating {value:g} is not a finite number{limits}")
     return value

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _NOT_METRICS = re.compile(
     r"id|file_id|trial_id|group_id|filepath|reference|estimate|layer|frames|samples|seconds|duration|sample_rate"
     r"|channels|status|reason|model|model_name|model_type|track|stem|stem type|rater|subject|listener"
-    r"|(subject_)?rating(_.*)?|D?MOS|session.*|violation_.*|(Unnamed: \d+)?"
+    r"|(subject_)?rating(_.*)?|D?MOS|session.*|violation_.*"
 )
 _FILE_ID = re.compile(r"fileid_\d+")
 

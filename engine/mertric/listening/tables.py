@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     Cell = str | float | None
+
+
+_INDEX = re.compile(r"(Unnamed: [\d.]+)?")
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,8 @@ def read_table(path: Path | str) -> Table:
     ------
     TableError
         If the file is absent, not UTF-8, not such a table, or empty. A CSV row whose number of fields differs
-        from the header's is skipped and stands in `Table.problems`.
+        from the header's is skipped and stands in `Table.problems`. A column without a name, or with the one that
+        pandas gives it, is an index and left out.
     """
     path = Path(path)
     try:
@@ -117,7 +123,7 @@ def text(row: Mapping[str, Cell], columns: Sequence[str]) -> str | None:
 def _from_csv(path: Path, content: str) -> Table:
     header_line = content.lstrip("\r\n").split("\n", 1)[0]
     delimiter = max(",;\t", key=header_line.count)
-    reader = _csv_lines(path, csv.reader(content.splitlines(keepends=True), delimiter=delimiter))
+    reader = _csv_lines(path, csv.reader(io.StringIO(content, newline=""), delimiter=delimiter))
     line, header = next(reader, (0, []))
     columns = tuple(name.strip() for name in header)
     if not any(columns):
@@ -133,9 +139,11 @@ def _from_csv(path: Path, content: str) -> Table:
         if len(fields) != len(columns):
             problems.append(Problem(place, f"{len(fields)} fields, expected {len(columns)}; row skipped"))
             continue
-        rows.append({name: field.strip() or None for name, field in zip(columns, fields, strict=True)})
+        cells = zip(columns, fields, strict=True)
+        rows.append({name: field.strip() or None for name, field in cells if not _INDEX.fullmatch(name)})
         places.append(place)
-    return Table(path, columns, tuple(rows), tuple(places), tuple(problems))
+    named = tuple(name for name in columns if not _INDEX.fullmatch(name))
+    return Table(path, named, tuple(rows), tuple(places), tuple(problems))
 
 
 def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
