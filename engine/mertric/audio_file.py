@@ -126,12 +126,8 @@ def _open(path: Path) -> SoundFile:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
             raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
-        with path.open("rb"):
-            pass
     except OSError as error:
-        raise AudioError(
-            f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions."
-        ) from error
+        raise _unreadable(path, error) from error
     try:
         file = soundfile.SoundFile(_given(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
@@ -145,13 +141,19 @@ def _given(path: Path) -> Path | bytes:
     return path if sys.platform == "win32" else os.fsencode(path)
 
 
+def _unreadable(path: Path, error: OSError) -> AudioError:
+    return AudioError(f"{path} cannot be read ({error.strerror or error}). Check the path and its permissions.")
+
+
 def _undecodable(path: Path, error: Exception) -> AudioError:
+    """Say why libsndfile fails, or, as it does not tell that from damage, that the file cannot be read."""
     reason = str(getattr(error, "error_string", error)).rstrip(".")  # without the path
     try:
-        size = f"{path.stat().st_size} bytes"
-    except OSError as gone:
-        size = str(gone.strerror or gone)
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+    except OSError as refused:
+        return _unreadable(path, refused)
     return AudioError(
-        f"{path} ({size}) cannot be decoded as audio ({reason}). Expected WAV, FLAC, OGG, Opus, "
+        f"{path} ({size} bytes) cannot be decoded as audio ({reason}). Expected WAV, FLAC, OGG, Opus, "
         "MP3 or AIFF; re-encode it or leave it out."
     )

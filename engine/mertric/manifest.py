@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COLUMNS = ("reference", "estimate", "model", "track", "stem", "model_type")
-_MORE = "\0"
-"""What fields beyond the last column go by."""
 
 
 def read_manifest(path: Path) -> list[Pair]:
@@ -54,14 +52,14 @@ def read_manifest(path: Path) -> list[Pair]:
 
 
 def _csv_rows(path: Path, text: str) -> list[Mapping[str, str | None]]:
-    reader = csv.DictReader(io.StringIO(text.lstrip("\r\n")), restkey=_MORE)
+    reader = csv.DictReader(io.StringIO(text.lstrip("\r\n")))
     try:
         _require_once(path, reader.fieldnames or ())
         rows: list[Mapping[str, str | None]] = list(reader)
     except csv.Error as error:
         raise PairingError(f"{path} is not CSV ({error}). Check its quotation marks.") from error
     for number, row in enumerate(rows, 1):
-        if _MORE in row:
+        if None in row:  # what fields beyond the last column go by
             raise PairingError(
                 f"row {number} of {path} has more fields than there are columns. Put what holds commas in quotation "
                 "marks."

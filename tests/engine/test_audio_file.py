@@ -242,7 +242,11 @@ def test_a_file_that_may_not_be_read(write_wav: Callable[..., Path], monkeypatch
     def refuse(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
+    def fail(*_: Any) -> None:
+        raise soundfile.LibsndfileError(2)
+
     path = write_wav("a.wav", [0.5])
+    monkeypatch.setattr(soundfile, "SoundFile", fail)
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(AudioError, match=r"a\.wav cannot be read \(Permission denied\)\. Check the path and its perm"):
         read_audio(path)

@@ -112,7 +112,7 @@ def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     method = getattr(kind, step)
 
     def refuse(self: Any, *arguments: Any, **options: Any) -> Any:
-        if kind is Session and arguments[0]["state_0" if "state_0" in arguments[0] else next(iter(arguments[0]))].any():
+        if kind is Session and any(array.any() for array in arguments[0].values()):
             return method(self, *arguments, **options)  # not the first run, on zeros
         raise RuntimeError("no graph was captured")
 

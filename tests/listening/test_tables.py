@@ -55,7 +55,7 @@ def test_blank_lines_before_the_header(write):
 
 def test_an_index_is_no_column(write):
     """As pandas writes it, once and again."""
-    table = read_table(write("a.csv", ",Unnamed: 0,id,Unnamed: 0.1,sdr\n0,0,x,0,1\n1,1,y,1,2\n"))
+    table = read_table(write("a.csv", ",,Unnamed: 0,id,Unnamed: 0.1,sdr\n0,0,0,x,0,1\n1,1,1,y,1,2\n"))
     assert table.columns == ("id", "sdr")
     assert [dict(row) for row in table.rows] == [{"id": "x", "sdr": "1"}, {"id": "y", "sdr": "2"}]
 

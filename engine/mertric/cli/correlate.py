@@ -79,8 +79,8 @@ def command(
     comparisons = [row for pair in compare for row in analysis.compare_groups(joined, split, *pair)]
     agreements = analysis.agree_groups(joined, split, raters_known=rated.raters_known, seed=seed)
 
+    rows = [result.row() for result in results]
     try:
-        rows = [result.row() for result in results]
         if csv_file:
             report.write_csv(csv_file, rows, analysis.COLUMNS)
         if json_file:

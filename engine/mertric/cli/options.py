@@ -50,10 +50,10 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if is_stream(path) or (path.exists() and not path.is_file() and not path.is_dir()):
-            return path
-        if path.is_dir():
+        if path.is_dir():  # as '' is
             self.fail(f"{str(value)!r} is a folder; expected a file to write.", param, ctx)
+        if is_stream(path) or (path.exists() and not path.is_file()):
+            return path
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if not (folder.is_dir() and os.access(folder, os.W_OK)):
             self.fail(f"{path} cannot be written: {folder} is no folder that takes new files.", param, ctx)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _INDEX = re.compile(r"(Unnamed: [\d.]+)?")
+"""What the columns are called in which pandas writes the numbers of rows."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def _from_csv(path: Path, content: str) -> Table:
     columns = tuple(name.strip() for name in header)
     if not any(columns):
         raise TableError(f"{path} is empty; expected a CSV file with a header line")
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    named = tuple(name for name in columns if not _INDEX.fullmatch(name))
+    repeated = sorted({name for name in named if named.count(name) > 1})
     if repeated:
         raise TableError(f"{path} names columns twice: {', '.join(map(repr, repeated))}; rename or remove one")
     rows: list[Mapping[str, Cell]] = []
@@ -140,9 +142,8 @@ def _from_csv(path: Path, content: str) -> Table:
             problems.append(Problem(place, f"{len(fields)} fields, expected {len(columns)}; row skipped"))
             continue
         cells = zip(columns, fields, strict=True)
-        rows.append({name: field.strip() or None for name, field in cells if not _INDEX.fullmatch(name)})
+        rows.append({name: field.strip() or None for name, field in cells if name in named})
         places.append(place)
-    named = tuple(name for name in columns if not _INDEX.fullmatch(name))
     return Table(path, named, tuple(rows), tuple(places), tuple(problems))
 
 
