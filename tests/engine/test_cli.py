@@ -10,16 +10,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import mertric
-from mertric.cli import cli, main
+from mertric.cli import cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from mertric.encoder import Encoder
@@ -27,29 +27,6 @@ if TYPE_CHECKING:
     Sound = Callable[..., NDArray[np.float32]]
     WriteWav = Callable[..., Path]
     Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the whole program in this process: exit code, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mertric", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            main()
-            raise SystemExit(0)
-        captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def folders(tmp_path: Path, write_wav: WriteWav, sound: Sound) -> tuple[Path, Path]:
-    for seed, name in enumerate(("a.wav", "b.wav", "sub/c.wav")):
-        write_wav(f"ref/{name}", sound(seed=seed))
-        write_wav(f"est/{name}", sound(seed=seed + 9))
-    return tmp_path / "ref", tmp_path / "est"
 
 
 def read(path: Path) -> Any:
@@ -264,70 +241,6 @@ def test_python_m_is_the_same_program(folders: tuple[Path, Path], bundle: Path) 
     assert wrong.stderr == "mertric: gone does not exist. Check the path.\n"
 
 
-def test_embed(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, encoder: Encoder) -> None:
-    out = tmp_path / "out"
-    code, _, err = run(
-        "embed", folders[0], folders[1] / "sub" / "c.wav", "-o", out, "--model", bundle, "--layers", "4,1"
-    )
-    assert code == 0
-    assert f"4 of 4 files embedded into {out}." in err
-    written = {path.relative_to(out).as_posix() for path in out.rglob("*.npz")}
-    assert "sub/c.wav.npz" in written
-    with np.load(out / "sub" / "c.wav.npz") as arrays:
-        expected = encoder.embed(folders[0] / "sub" / "c.wav", layers=[4, 1])
-        np.testing.assert_array_equal(arrays["hidden"], expected.hidden)
-        np.testing.assert_array_equal(arrays["times"], expected.times)
-        assert arrays["layers"].tolist() == [4, 1]
-        assert arrays["hidden"].dtype == np.float32
-
-
-def test_embed_in_float16_and_with_faults(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path) -> None:
-    (folders[0] / "b.wav").write_text("no audio")
-    out = tmp_path / "out"
-    code, _, err = run("embed", folders[0], "-o", out, "--model", bundle, "--format", "float16")
-    assert code == 1
-    assert "mertric: " in err
-    assert "b.wav" in err
-    assert "2 of 3 files embedded" in err
-    with np.load(out / "a.wav.npz") as arrays:
-        assert arrays["hidden"].dtype == np.float16
-    code, _, err = run("embed", folders[0] / "b.wav", tmp_path / "gone.wav", "-o", out, "--model", bundle)
-    assert code == 2
-    assert "gone.wav does not exist" in err
-
-
-def test_embed_says_what_is_stale_and_leaves_nothing_half_written(
-    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "out"
-    assert run("embed", folders[0] / "a.wav", "-o", output, "--model", bundle)[0] == 0
-    (folders[0] / "a.wav").write_text("no audio")
-    code, _, err = run("embed", folders[0] / "a.wav", folders[0] / "sub" / "c.wav", "-o", output, "--model", bundle)
-    assert code == 1
-    assert f"leave it out. {output / 'a.wav.npz'} is of an earlier run.\n" in err
-    assert sorted(path.name for path in output.iterdir()) == ["a.wav.npz", "c.wav.npz"]
-
-    def full(file: Path, **_: Any) -> None:
-        file.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(np, "savez", full)
-    code, _, err = run("embed", folders[0] / "b.wav", "-o", output, "--model", bundle)
-    assert code == 2
-    assert f"mertric: {output / 'b.wav.npz'} cannot be written (No space left on device)." in err
-    assert sorted(path.name for path in output.iterdir()) == ["a.wav.npz", "c.wav.npz"]
-
-
-def test_embed_never_writes_two_files_to_one_place(
-    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path
-) -> None:
-    code, _, err = run("embed", *folders, "-o", tmp_path / "out", "--model", bundle)
-    assert code == 2
-    assert "would both be written to" in err
-    assert "Embed them apart." in err
-    assert not (tmp_path / "out").exists()
-
-
 def test_what_is_read_is_not_written_over(
     run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -371,19 +284,3 @@ def test_names_that_the_terminal_has_no_characters_for(
         assert b"\\udce9" in done.stdout
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 3
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="long paths may not be allowed here")
-def test_embed_goes_on_after_a_file_that_cannot_be_written(
-    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path
-) -> None:
-    """A name that fits with what is added to it is no problem; one that does not costs itself alone."""
-    fits, too_long = "f" * 245 + ".wav", "t" * 250 + ".wav"
-    (folders[0] / "a.wav").rename(folders[0] / fits)
-    (folders[0] / "b.wav").rename(folders[0] / too_long)
-    code, _, err = run("embed", folders[0], "-o", tmp_path / "out", "--model", bundle)
-    assert code == 1
-    assert f"{too_long}.npz cannot be written" in err
-    assert "2 of 3 files embedded" in err
-    written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert written == {f"{fits}.npz", "c.wav.npz"}
