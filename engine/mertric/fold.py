@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided, sliding_window_view
+from numpy.lib.stride_tricks import as_strided
 
 from mertric.blas import limited
 
@@ -123,37 +123,56 @@ def fold(first: FirstConvolution, samples: NDArray[np.float32]) -> FoldedClip:
     samples : float32 [samples]
         At the model's rate, at least as many as the first convolution has taps.
     """
-    mean = samples.mean(dtype=np.float64)
-    normalized = samples - np.float32(mean)
-    rest = mean - np.float64(np.float32(mean))
-    blocks = (normalized[start : start + _BLOCK] for start in range(0, normalized.size, _BLOCK))
-    variance = sum(np.square(block, dtype=np.float64).sum() for block in blocks) / normalized.size - rest**2
-    scale = 1 / np.sqrt(variance + first.normalize_epsilon)
-    normalized *= np.float32(scale)
-    if first.scale is None or first.offset is None:
-        # float32 holds the mean to 24 bits only: what is left of it is taken off here.
-        weight, bias = first.weight, first.bias - rest * scale * first.weight.sum(axis=1)
-    else:
-        window_mean, covariance = _window_moments(normalized, first.taps, first.stride)
-        power = np.einsum("ck,kl,cl->c", first.weight, covariance, first.weight)
-        gain = first.scale / np.sqrt(np.maximum(power, 0) + first.norm_epsilon)
-        weight = gain[:, None] * first.weight
-        bias = first.offset - weight @ window_mean
+    with limited(1):
+        normalized, rest, scale = _normalize(first, samples)
+        if first.scale is None or first.offset is None:
+            # float32 holds the mean to 24 bits only: what is left of it is taken off here.
+            weight, bias = first.weight, first.bias - rest * scale * first.weight.sum(axis=1)
+        else:
+            window_mean, covariance = _window_moments(normalized, first.taps, first.stride)
+            power = np.sum(first.weight @ covariance * first.weight, axis=1)
+            gain = first.scale / np.sqrt(np.maximum(power, 0) + first.norm_epsilon)
+            weight = gain[:, None] * first.weight
+            bias = first.offset - weight @ window_mean
     folded = np.concatenate([weight.T, bias[None]]).astype(np.float32)
     return FoldedClip((normalized,), folded, first.taps, first.stride)
+
+
+def _normalize(first: FirstConvolution, samples: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, float]:
+    """Bring a clip to zero mean and unit variance; return it, what is left of its mean, and what it was scaled by."""
+    mean = samples.mean(dtype=np.float64)
+    normalized = samples - np.float32(mean)
+    rest = float(mean - np.float64(np.float32(mean)))
+    blocks = (normalized[start : start + _BLOCK].astype(np.float64) for start in range(0, normalized.size, _BLOCK))
+    variance = sum(float(block @ block) for block in blocks) / normalized.size - rest**2
+    scale = float(1 / np.sqrt(variance + first.normalize_epsilon))
+    normalized *= np.float32(scale)
+    return normalized, rest, scale
 
 
 def _window_moments(
     samples: NDArray[np.float32], taps: int, stride: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean [taps] and biased covariance [taps, taps] of a zero-mean signal's windows."""
-    windows = sliding_window_view(samples, taps)[::stride]
-    total = np.zeros(taps)
-    products = np.zeros((taps, taps))
-    with limited(1):
-        for start in range(0, len(windows), _BLOCK):
-            block = windows[start : start + _BLOCK].astype(np.float64)
-            total += block.sum(axis=0)
-            products += block.T @ block
-    mean = total / len(windows)
-    return mean, products / len(windows) - np.outer(mean, mean)
+    count = (samples.size - taps) // stride + 1
+    reached = -(-taps // stride)
+    total = np.zeros(reached * stride)
+    products = np.zeros((reached * stride, reached * stride))
+    for start in range(0, count, _BLOCK):
+        windows = min(_BLOCK, count - start)
+        phases = _phases(samples[start * stride :], stride, windows + reached - 1)
+        # A product of two arrays: of one with itself NumPy lets BLAS compute one half, which is slow for few rows.
+        parts, others = ([one[:, i : i + windows] for i in range(reached)] for one in (phases, phases.copy()))
+        total += np.concatenate([part.sum(axis=1) for part in parts])
+        products += np.block([[part @ other.T for other in others] for part in parts])
+    mean = total[:taps] / count
+    return mean, products[:taps, :taps] / count - np.outer(mean, mean)
+
+
+def _phases(samples: NDArray[np.float32], stride: int, count: int) -> NDArray[np.float64]:
+    """Return samples [i * stride + p] as float64 [p, i], for so many `i`; past the end there are zeros."""
+    phases = np.zeros((stride, count))
+    whole, rest = divmod(min(samples.size, count * stride), stride)
+    phases[:, :whole] = samples[: whole * stride].reshape(whole, stride).T
+    phases[:rest, whole : whole + 1] = samples[whole * stride : whole * stride + rest, None]
+    return phases

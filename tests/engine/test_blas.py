@@ -75,22 +75,31 @@ def test_a_library_that_is_loaded_late_is_held_too() -> None:
 
 def test_resampling_and_the_fold_leave_the_other_cores_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[set[int]] = []
-    copied, summed = np.ascontiguousarray, np.ndarray.sum
-
-    class Watched(np.ndarray):
-        def sum(self, *args: object, **kwargs: object) -> object:
-            found.append(threads())
-            return summed(self, *args, **kwargs)  # type: ignore[call-overload]
+    copied, phases = np.ascontiguousarray, fold._phases
 
     def copy(array: object) -> object:
         found.append(threads())
         return copied(array)
 
+    def watched(*args: object) -> object:
+        found.append(threads())
+        return phases(*args)  # type: ignore[arg-type]
+
+    ones = np.ones((3, 10))
+    first = fold.FirstConvolution(
+        weight=ones,
+        bias=ones[:, 0],
+        stride=5,
+        normalize_epsilon=1e-7,
+        scale=ones[:, 0],
+        offset=ones[:, 0],
+        norm_epsilon=1e-5,
+    )
     with threadpool_limits(2, user_api="blas"):
         monkeypatch.setattr(resample.np, "ascontiguousarray", copy)
         resample.Resampler(44100, 24000).push(np.zeros(44100, np.float32))
         resampling = len(found)
-        monkeypatch.setattr(fold, "sliding_window_view", lambda x, n: np.stack([x[:-9], x[9:]], 1).view(Watched))
-        fold._window_moments(np.zeros(100, np.float32), 2, 1)
+        monkeypatch.setattr(fold, "_phases", watched)
+        fold.fold(first, np.zeros(100, np.float32))
     assert 0 < resampling < len(found)
     assert all(one == {1} for one in found)
