@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32}
+DTYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
 
 
 class BoundSession:
@@ -31,15 +32,21 @@ class BoundSession:
         Names of the outputs to compute.
     device : str
         ONNX Runtime's name of the device, such as ``cuda``.
+    sizes : mapping of str to int
+        Sizes of dimensions that the session still knows by name.
     """
 
-    def __init__(self, runtime: Any, session: Any, outputs: Sequence[str], *, device: str) -> None:
+    def __init__(
+        self, runtime: Any, session: Any, outputs: Sequence[str], *, device: str, sizes: Mapping[str, int]
+    ) -> None:
         self._session = session
+        self._lock = Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mertric-bound")
         self._binding = session.io_binding()
 
         def allocate(value: Any) -> Any:
-            return runtime.OrtValue.ortvalue_from_shape_and_type(value.shape, DTYPES[value.type], device, 0)
+            shape = [sizes.get(size, size) for size in value.shape]
+            return runtime.OrtValue.ortvalue_from_shape_and_type(shape, DTYPES[value.type], device, 0)
 
         self._inputs = {value.name: allocate(value) for value in session.get_inputs()}
         self._outputs = {value.name: allocate(value) for value in session.get_outputs() if value.name in outputs}
@@ -48,13 +55,16 @@ class BoundSession:
         for name, value in self._outputs.items():
             self._binding.bind_ortvalue_output(name, value)
         self._order = list(outputs)
+        self._shared = device == "cpu"  # memory that arrays would be views of
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         """Copy arrays in, run, and return copies of the outputs in the order they were asked for."""
-        return self._thread.submit(self._run, inputs).result()
+        with self._lock:
+            for name, value in self._inputs.items():
+                value.update_inplace(np.ascontiguousarray(inputs[name]))
+            self._thread.submit(self._run).result()
+            found = [self._outputs[name].numpy() for name in self._order]
+            return [array.copy() for array in found] if self._shared else found
 
-    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        for name, value in self._inputs.items():
-            value.update_inplace(np.ascontiguousarray(inputs[name]))
+    def _run(self) -> None:
         self._session.run_with_iobinding(self._binding)
-        return [np.array(self._outputs[name].numpy()) for name in self._order]

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 FRONTEND = "frontend.onnx"
 PORTABLE_FRONTEND = "frontend.portable.onnx"
 POSITIONS = "positions.onnx"
+CLIPS = "clips.onnx"
+FIXED_CLIPS = "clips.fixed.onnx"
+"""The graph of whole clips again, for shapes that do not change; of precisions that gain from it."""
 FOLD = "fold.npz"
 PORTABLE = ("portable", "pointwise")
 """Variants of the encoder graph that have ONNX operators alone."""

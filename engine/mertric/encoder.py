@@ -47,8 +47,9 @@ class Encoder:
         Frames per run of the front end and of the positional convolution; None for the provider's own. Any number gives
         the same result; it bounds memory.
     attention : str
-        Which encoder graphs to run, ``fused``, ``ragged``, ``portable`` or ``pointwise``; None for the provider's own.
-        All give the same result, but TensorRT and OpenVINO do not run the first two.
+        Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``, in stages; None for what the provider is
+        fastest with.
+        All give the same result, but TensorRT and OpenVINO do not run the first.
 
     Raises
     ------
@@ -75,12 +76,11 @@ class Encoder:
         most = os.cpu_count() or 1
         if threads is not None and not 1 <= threads <= most:
             raise InputError(f"threads is {threads}; expected 1 to {most}, as many as there are processors.")
-        if attention not in (None, "fused", "ragged", "portable", "pointwise"):
-            raise InputError(f"attention is {attention!r}; expected 'fused', 'ragged', 'portable' or 'pointwise'.")
+        if attention not in (None, "fused", "portable", "pointwise"):
+            raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
         self._device = choose_device(provider, precision, threads=threads)
         self.provider, self.precision = self._device.provider.name, precision
-        attention = attention or self._device.provider.attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
 
     @property
@@ -222,7 +222,7 @@ class Encoder:
                 raise InputError(f"a clip of {length} s was asked for; expected 0 or more, and not infinite.")
             samples = np.zeros(max(round(length * self.bundle.sample_rate), self.bundle.receptive_field), np.float32)
             self._network.fix(batch, self.bundle.frames(samples.size), chosen)
-            self._network.states([self._network.entry(samples)] * batch, chosen)
+            self._network.embed([samples] * batch, chosen)
 
     def read(
         self, audio: Path | str | ArrayLike, sample_rate: int | None, protocol: Protocol, *, name: str = "array"
@@ -266,9 +266,9 @@ class Encoder:
         """Compute hidden states of prepared samples: float32 [samples], mono, at the model's rate."""
         chosen = self.check_layers(layers)
         self.require_frame(samples.size, "the clip")
-        entry = self._network.entry(samples)
         if windows is None:
-            return self._embeddings(self._network.states([entry], chosen)[0], chosen)
+            return self._embeddings(self._network.embed([samples], chosen)[0], chosen)
+        entry = self._network.entry(samples)
         frame_rate = self.bundle.sample_rate / self.bundle.hop
         return self._embeddings(windows.states(self._network, entry, chosen, frame_rate=frame_rate), chosen)
 
@@ -281,8 +281,7 @@ class Encoder:
             return []
         for clip in clips:
             self.require_frame(clip.size, "the clip")
-        entries = [self._network.entry(clip) for clip in clips]
-        return [self._embeddings(states, chosen) for states in self._network.states(entries, chosen)]
+        return [self._embeddings(states, chosen) for states in self._network.embed(clips, chosen)]
 
     def memory(self, clips: int, samples: int, layers: int = 1) -> int:
         """Return about how many bytes a batch takes beside the weights.

@@ -1,22 +1,33 @@
-"""A bundle at work: front end and transformer on one device."""
+"""A bundle at work on one device: clips of any lengths to hidden states, whole or in stages."""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mertric.clips import Clips
 from mertric.errors import ProviderError
 from mertric.frontend import FrontEnd
 from mertric.transformer import Transformer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mertric.bundle import Bundle
     from mertric.device import Device
 
 
 class Network:
     """A bundle's graphs, ready to run. Safe to use from several threads.
+
+    Where the provider gains from it, clips run whole (`Clips`), if they are short enough. Otherwise, and for what looks
+    between the stages, the front end and the transformer run one after the other.
 
     Parameters
     ----------
@@ -27,14 +38,7 @@ class Network:
     chunk
         Frames per run of the front end and of the positional convolution; None for the provider's own.
     attention
-        Which encoder graphs to run, see `Transformer`.
-
-    Attributes
-    ----------
-    entry
-        `FrontEnd.entry`.
-    states
-        `Transformer.states`.
+        Which encoder graphs to run, see `Transformer`, and always in stages; None for what the provider runs best.
 
     Raises
     ------
@@ -42,25 +46,58 @@ class Network:
         A file is missing, truncated or changed, or the bundle was not exported in the device's precision.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str) -> None:
+    def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str | None) -> None:
         bundle.require(device.precision)
+        self._bundle, self._device, self._chunk = bundle, device, chunk
+        self._attention = attention or device.provider.attention
+        self._most = device.provider.clips if attention is None else 0
+        self._clips = Clips(bundle, device=device)
+        self._transformer = Transformer(bundle, device=device, attention=self._attention)
+        self._opened: FrontEnd | None = None
+        self._lock = threading.Lock()
         with ThreadPoolExecutor(1) as pool:
             check = pool.submit(bundle.check_files, device.graphs)
             try:
-                frontend = FrontEnd(bundle, device=device, chunk=chunk, attention=attention)
+                if not self._most:
+                    self._frontend()
             finally:
                 check.result()  # a damaged file is a better reason than what ONNX Runtime makes of it
-        transformer = Transformer(bundle, device=device, attention=attention)
-        self.entry = frontend.entry
-        self.states = transformer.states
-        self._frontend, self._transformer = frontend, transformer
+
+    def embed(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        """Run clips [samples] of any lengths: for each float32 [layers, frames, dim], what it would give alone."""
+        lengths: dict[int, list[int]] = {}
+        for index, clip in enumerate(clips):
+            lengths.setdefault(self._bundle.frames(clip.size), []).append(index)
+        found: dict[int, NDArray[np.float32]] = {}
+        for frames, indices in lengths.items():
+            together = self._most // frames
+            for start in range(0, len(indices) if together else 0, together or 1):
+                part = indices[start : start + together]
+                with suppress(ProviderError):  # for want of memory, of which stages need less
+                    found |= zip(part, self._clips.states([clips[index] for index in part], layers), strict=True)
+        staged = [index for index in range(len(clips)) if index not in found]
+        if staged:
+            entries = [self.entry(clips[index]) for index in staged]
+            found |= zip(staged, self.states(entries, layers), strict=True)
+        return [found[index] for index in range(len(clips))]
+
+    def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the front end on a clip, see `FrontEnd.entry`."""
+        return self._frontend().entry(samples)
+
+    def states(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        """Run the layers over what `entry` gave, see `Transformer.states`."""
+        return self._transformer.states(entries, layers)
 
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames.
 
-        The front end takes clip after clip, and keeps what it took.
+        In stages, the front end takes clip after clip, and keeps what it took.
         """
-        return self._frontend.memory(frames) + self._transformer.memory(clips, frames, layers)
+        together = min(clips, self._most // frames)
+        if together:
+            return self._clips.memory(together, frames, layers)
+        return self._frontend().memory(frames) + self._transformer.memory(clips, frames, layers)
 
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
         """Open sessions for batches of just so many clips and frames, where the provider gains from them.
@@ -69,7 +106,16 @@ class Network:
         as it would without them.
         """
         try:
-            self._transformer.fix(clips, frames, layers)
-            self._frontend.fix(frames)
+            if clips * frames <= self._most:
+                self._clips.fix(clips, frames, layers)
+            else:
+                self._transformer.fix(clips, frames, layers)
+                self._frontend().fix(frames)
         except ProviderError as error:
             warnings.warn(f"no session for {clips} clips of {frames} frames: {error}", stacklevel=3)
+
+    def _frontend(self) -> FrontEnd:
+        with self._lock:
+            if self._opened is None:
+                self._opened = FrontEnd(self._bundle, device=self._device, chunk=self._chunk, attention=self._attention)
+            return self._opened

@@ -23,12 +23,13 @@ class FixedShapes:
     Attributes
     ----------
     attention : mapping of str to str
-        The encoder graphs to fix, by precision, where that is worth a session of its own.
+        The encoder graphs to fix, by precision, where that is worth a session of its own. Those of whole clips are
+        always fixed.
     captured : bool
         Runs are recorded once, as a CUDA graph, and then replayed, on arrays that keep their places in memory.
     """
 
-    attention: Mapping[str, str]
+    attention: Mapping[str, str] = field(default_factory=dict)
     captured: bool = False
 
 
@@ -55,11 +56,6 @@ class Provider:
         shapes that kernels like. 1 where it is not named.
     batches : mapping of str to int
         Clips at once that a precision is fastest with; 1 where it is not named.
-    unequal : int
-        Frames up to which clips of different lengths share a run of ``ragged`` graphs, whose attention forms a frames x
-        frames matrix; longer ones run one after the other. 0 where nothing is gained by batches. Beyond 480 frames and
-        with heads of 64 dimensions, as every MERT has, the matrix and its softmax would take more memory than all else,
-        and a clip is long enough to keep a GPU busy alone.
     fixed : FixedShapes or None
         What it gains from fixed shapes, if anything.
     chunk : int
@@ -67,6 +63,10 @@ class Provider:
         channels, the first convolution and its GELU take 256 KiB a frame: 32 MiB for 128 frames, near which processors
         are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to 13.7 s all but one journey
         there and back.
+    clips : int
+        Frames in all of a batch of clips of one length up to which it runs in one graph, from samples to hidden states,
+        see `mertric.clips`; 0 where that gains nothing. It takes 256 KiB a frame in fp32 and half of that in fp16, 7 GB
+        for 6 minutes; where a GPU has less, clips run in stages.
     """
 
     name: str
@@ -77,11 +77,16 @@ class Provider:
     by_name_only: frozenset[str] = frozenset()
     multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
-    unequal: int = 0
     fixed: FixedShapes | None = None
     chunk: int = 128
+    clips: int = 0
 
 
+_ATTENTION = 1 | 2 | 16
+"""ONNX Runtime's kernels for attention on CUDA, as bits: flash, memory-efficient, unfused. TensorRT's may hold scores
+in float16, which ends at 65504."""
+_CAPTURED_ATTENTION = _ATTENTION | 8
+"""And cuDNN's, which is faster, but takes some 75 ms to get ready for a new shape."""
 FRAMES = (1, 374, 2249)
 """Frames of a clip that TensorRT's engines are built for: least, best (5 s) and most (30 s)."""
 BATCH = 8
@@ -106,9 +111,9 @@ PROVIDERS: Mapping[str, Provider] = {
             attention="fused",
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
             batches={"fp32": 16, "fp16": 16, "bf16": 16},
-            unequal=480,
-            fixed=FixedShapes(attention={"fp32": "fused", "fp16": "fused", "bf16": "fused"}, captured=True),
+            fixed=FixedShapes(captured=True),
             chunk=1024,
+            clips=27000,
         ),
         Provider(
             name="openvino",
@@ -162,6 +167,7 @@ def provider_options(
     profiles: Mapping[str, Profile],
     cache: Path,
     captured: bool = False,
+    tensor_cores: bool = False,
 ) -> dict[str, str]:
     """Return ONNX Runtime's options for a provider.
 
@@ -177,11 +183,16 @@ def provider_options(
         A directory of TensorRT's engines for this bundle.
     captured
         Record a CUDA graph, see `FixedShapes`.
+    tensor_cores
+        Let all operators use tensor cores, as none that would then round to TF32 is in float32. Where TF32 is barred,
+        ONNX Runtime bars tensor cores from convolutions in 16 bits too.
     """
     if provider.name == "cuda":
         return {
             "cudnn_conv_algo_search": "HEURISTIC",
-            "use_tf32": "0",
+            "use_tf32": str(int(tensor_cores)),
+            "prefer_nhwc": str(int(tensor_cores)),
+            "sdpa_kernel": str(_CAPTURED_ATTENTION if captured else _ATTENTION),
             "arena_extend_strategy": "kSameAsRequested",
             "enable_cuda_graph": str(int(captured)),
         }

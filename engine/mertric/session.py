@@ -54,6 +54,8 @@ class Session:
     sizes
         Sizes of the graph's free dimensions, by name, that no run will differ from. It then runs once, on zeros: what
         cannot run fails at once, and a CUDA graph is recorded, see `FixedShapes`.
+    tensor_cores
+        See `provider_options`.
 
     Attributes
     ----------
@@ -69,6 +71,7 @@ class Session:
         device: Device,
         profiles: Mapping[str, Profile] | None = None,
         sizes: Mapping[str, int] | None = None,
+        tensor_cores: bool = False,
     ) -> None:
         self.name = graph.name
         self._outputs = list(outputs)
@@ -88,12 +91,13 @@ class Session:
             profiles=profiles or {},
             cache=_engines(graph.parent),
             captured=captured,
+            tensor_cores=tensor_cores,
         )
         try:
             self._session = _open(model, graph.parent, device, options, sizes or {})
             if captured:
                 name = device.provider.name
-                self._bound = BoundSession(_onnxruntime(), self._session, self._outputs, device=name)
+                self._bound = BoundSession(_onnxruntime(), self._session, self._outputs, device=name, sizes=sizes or {})
             if sizes:
                 self.run(
                     {value.name: np.zeros(value.shape, DTYPES[value.type]) for value in self._session.get_inputs()}

@@ -58,7 +58,7 @@ def _keep_in_graph(graph: bytes, outputs: Collection[str]) -> bytes:
         if number == _GRAPH_NODE:
             if needed.isdisjoint(_names(payload, _NODE_OUTPUT)):
                 continue
-            needed.update(_names(payload, _NODE_INPUT))
+            needed.update(filter(None, _names(payload, _NODE_INPUT)))
         elif number == _GRAPH_OUTPUT:
             if _name(payload, _VALUE_INFO_NAME) not in outputs:
                 continue

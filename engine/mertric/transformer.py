@@ -41,13 +41,11 @@ class Transformer:
     bundle, device
         What runs where.
     attention
-        ``fused``, ``ragged``, ``portable`` or ``pointwise``, see `mertric_export.transformer`.
+        ``fused``, ``portable`` or ``pointwise``, see `mertric_export.transformer`.
 
     Notes
     -----
-    ``fused`` graphs take clips of one length. Where a batch has several, its clips run in the ``ragged`` graph if they
-    are short enough for the frames x frames matrix that its attention forms (see `Provider.unequal`), and otherwise one
-    after the other.
+    ``fused`` graphs take clips of one length; where a batch has several, its clips run one after the other.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, attention: str) -> None:
@@ -77,12 +75,12 @@ class Transformer:
         if self._device.provider.name == "tensorrt" and (longest > FRAMES[2] or len(entries) > BATCH):
             return self._beyond_profiles().states(entries, layers)
         unequal = any(len(entry) < longest for entry in entries)
-        if unequal and self._attention == "fused" and longest > self._device.provider.unequal:
+        if unequal and self._attention == "fused":
             return [self.states([entry], layers)[0] for entry in entries]
         deeper = _deeper(layers)
         outputs = dict(zip(deeper, self._run(entries, deeper), strict=True)) if deeper else {}
         return [
-            _stacked([entry if layer == 0 else outputs[layer][index, : len(entry)] for layer in layers])
+            stacked([entry if layer == 0 else outputs[layer][index, : len(entry)] for layer in layers])
             for index, entry in enumerate(entries)
         ]
 
@@ -103,22 +101,17 @@ class Transformer:
 
         At the widest there are a layer's input and output, queries, keys, values and what is attended to, and the
         feed-forward's inner dimension, four times as wide, before and after its GELU; beside them stand the hidden
-        states asked for. Where clips of different lengths may share a run, the frames x frames matrix takes at most as
-        much again (see `Provider.unequal`). Else it is not counted: no graph that the providers choose forms it, but
+        states asked for. The frames x frames matrix is not counted: no graph that the providers choose forms it, but
         TensorRT's.
         """
         wide = (6 + 2 * 4 + layers) * self._bundle.dim * np.dtype(np.float32).itemsize
-        matrix = 2 if frames <= self._device.provider.unequal else 1
-        return clips * self._device.padded(frames) * wide * matrix
+        return clips * self._device.padded(frames) * wide
 
     def _run(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips padded to one length: for each layer float32 [batch, frames, dim]."""
-        lengths = [len(entry) for entry in entries]
-        clips, longest = len(entries), max(lengths)
-        ragged = min(lengths) < longest
-        key = self._fixed(clips, longest, layers)
-        if key is None or key not in self._sessions or (ragged and key.variant == "fused"):
-            key = _Key("ragged" if ragged and self._attention == "fused" else self._attention, layers)
+        key = self._fixed(len(entries), max(len(entry) for entry in entries), layers)
+        if key is None or key not in self._sessions:
+            key = _Key(self._attention, layers)
         return self._session(key).run(self._inputs(key, entries))
 
     def _inputs(self, key: _Key, entries: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
@@ -174,6 +167,6 @@ def _batch(entries: Sequence[NDArray[np.float32]], frames: int) -> NDArray[np.fl
     return batch
 
 
-def _stacked(states: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def stacked(states: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Put states [frames, dim] on a first axis, without a copy where there is one only."""
     return states[0][None] if len(states) == 1 else np.stack(states)

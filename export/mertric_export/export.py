@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 
 from mertric.bundle import (
+    CLIPS,
+    FIXED_CLIPS,
     FOLD,
     FORMAT,
     FRONTEND,
@@ -25,6 +27,7 @@ from mertric.bundle import (
 )
 from mertric_export.centring import centre, measure_means
 from mertric_export.checkpoint import Checkpoint, read_checkpoint
+from mertric_export.clips import build_clips
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
 from mertric_export.gate import compare_precisions, hold_to_bounds
@@ -144,6 +147,10 @@ def _write_graphs(
         for variant in kind.variants:
             builder = kind.encoder_builder(variant)
             models[encoder_graph(variant)] = build_encoder(config, tensors, weights, variant=variant, builder=builder)
+        if kind.clips is not None:
+            models[CLIPS] = build_clips(config, tensors, weights, builder=kind.clips)
+        if kind.fixed_clips is not None:
+            models[FIXED_CLIPS] = build_clips(config, tensors, weights, builder=kind.fixed_clips)
     for name, model in models.items():
         path = directory / name
         path.write_bytes(model.SerializeToString())

@@ -68,24 +68,41 @@ def build_frontend(
     `mertric.fold.FoldedClip.split`. Rows past those that the frames see may hold anything finite. `builder` decides
     what the graph computes in, see `mertric_export.precisions`.
     """
-    alignment(config)
     graph = builder("frontend", weights)
     windows = graph.input("windows", ("batch", "rows", "columns"))
     folded = graph.input("weights", ("batch", "columns", config.conv_dim[0]))
-    value = graph.node("conv0.product", "MatMul", windows, folded)
+    value = add_frontend(graph, config, tensors, graph.node("conv0.product", "MatMul", windows, folded))
+    graph.output(value, "features", ("batch", "frames", config.hidden_size))
+    return graph.model()
+
+
+def add_frontend(
+    graph: GraphBuilder,
+    config: MertConfig,
+    tensors: Mapping[str, NDArray[np.float32]],
+    value: str,
+    *,
+    spare: int = 1,
+) -> str:
+    """Add what follows the first convolution, `value` [batch, a * (frames + spare), c]: [batch, frames, hidden_size].
+
+    Raises
+    ------
+    ConfigurationError
+        See `alignment`.
+    """
+    alignment(config)
     value = _activate(graph, config, tensors, 0, value)
     for layer in range(1, len(config.conv_dim)):
         value = _convolve(graph, config, tensors, layer, value)
         value = _activate(graph, config, tensors, layer, value)
-    value = graph.node("whole", "Slice", value, graph.integers(0), graph.integers(-1), graph.integers(1))
+    value = graph.node("whole", "Slice", value, graph.integers(0), graph.integers(-spare), graph.integers(1))
     projection = "feature_projection"
     if config.feat_proj_layer_norm:
         norm = f"{projection}.layer_norm"
         value = graph.layer_norm(norm, value, tensors[f"{norm}.weight"], tensors[f"{norm}.bias"], config.layer_norm_eps)
     linear = f"{projection}.projection"
-    value = graph.linear(linear, value, tensors[f"{linear}.weight"], tensors[f"{linear}.bias"])
-    graph.output(value, "features", ("batch", "frames", config.hidden_size))
-    return graph.model()
+    return graph.linear(linear, value, tensors[f"{linear}.weight"], tensors[f"{linear}.bias"])
 
 
 def _convolve(
@@ -96,26 +113,49 @@ def _convolve(
     value: str,
 ) -> str:
     """Add a convolution of stride 2 over [batch, rows, channels]; the rows, an even number, are halved."""
-    name, channels = f"conv{layer}", config.conv_dim[layer - 1]
-    weight = tensors[f"{CONV}.{layer}.conv.weight"]
-    taps = np.ascontiguousarray(weight.transpose(2, 1, 0))
-    pairs = graph.node(f"{name}.pairs", "Reshape", value, graph.integers(0, -1, 2 * channels))
-    if len(taps) == 3 and layer >= WHOLE and graph.joins_rows:
-        following = graph.following(f"{name}.next", pairs, channels)
-        windows = graph.node(f"{name}.windows", "Concat", pairs, following, axis=-1)
-        whole = graph.matrix(f"{CONV}.{layer}.whole", taps.reshape(3 * channels, -1))
-        product = graph.product(f"{name}.product", windows, whole)
-    else:
-        pair = graph.matrix(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1))
-        product = graph.product(f"{name}.product", pairs, pair)
-        if len(taps) == 3:
-            following = graph.following(f"{name}.next", pairs, channels)
-            third = graph.product(f"{name}.third", following, graph.matrix(f"{CONV}.{layer}.third", taps[2]))
-            product = graph.node(f"{name}.sum", "Add", product, third)
+    taps = np.ascontiguousarray(tensors[f"{CONV}.{layer}.conv.weight"].transpose(2, 1, 0))
+    product = (_convolve_rows if graph.convolves_rows else _multiply)(graph, layer, value, taps)
     if config.conv_bias:
         bias = graph.weight(f"{CONV}.{layer}.bias", tensors[f"{CONV}.{layer}.conv.bias"])
-        product = graph.node(f"{name}.biased", "Add", product, bias)
+        product = graph.node(f"conv{layer}.biased", "Add", product, bias)
     return product
+
+
+def _multiply(graph: GraphBuilder, layer: int, value: str, taps: NDArray[np.float32]) -> str:
+    """Add a convolution as products, for a weight [taps, in, out]."""
+    name, channels, matrices = f"conv{layer}", taps.shape[1], _matrices(graph, layer, taps)
+    pairs = graph.node(f"{name}.pairs", "Reshape", value, graph.integers(0, -1, 2 * channels))
+    if len(taps) == 3 and len(matrices) == 1:
+        following = graph.following(f"{name}.next", pairs, channels)
+        windows = graph.node(f"{name}.windows", "Concat", pairs, following, axis=-1)
+        return graph.product(f"{name}.product", windows, *matrices)
+    product = graph.product(f"{name}.product", pairs, matrices[0])
+    for third in matrices[1:]:
+        following = graph.following(f"{name}.next", pairs, channels)
+        product = graph.node(f"{name}.sum", "Add", product, graph.product(f"{name}.third", following, third))
+    return product
+
+
+def _convolve_rows(graph: GraphBuilder, layer: int, value: str, taps: NDArray[np.float32]) -> str:
+    """Add a convolution as an operator, between the transpositions that it takes and ONNX Runtime may spare."""
+    name, (count, channels, _) = f"conv{layer}", taps.shape
+    weight = graph.node(f"{name}.taps", "Concat", *_matrices(graph, layer, taps), axis=0)
+    weight = graph.node(f"{name}.parted", "Reshape", weight, graph.integers(count, channels, -1))
+    weight = graph.node(f"{name}.weight", "Transpose", weight, perm=[2, 1, 0])
+    value = graph.node(f"{name}.channels", "Transpose", value, perm=[0, 2, 1])
+    value = graph.node(
+        f"{name}.convolved", "Conv", value, weight, kernel_shape=[count], strides=[2], pads=[0, count - 2]
+    )
+    return graph.node(f"{name}.product", "Transpose", value, perm=[0, 2, 1])
+
+
+def _matrices(graph: GraphBuilder, layer: int, taps: NDArray[np.float32]) -> list[str]:
+    """Refer to a weight [taps, in, out] as one matrix [taps * in, out], or as one of two taps and one of a third."""
+    channels = taps.shape[1]
+    if len(taps) == 3 and layer >= WHOLE and graph.joins_rows:
+        return [graph.matrix(f"{CONV}.{layer}.whole", taps.reshape(3 * channels, -1))]
+    pair = graph.matrix(f"{CONV}.{layer}.pair", taps[:2].reshape(2 * channels, -1))
+    return [pair, *(graph.matrix(f"{CONV}.{layer}.third", tap) for tap in taps[2:])]
 
 
 def _activate(
@@ -130,4 +170,4 @@ def _activate(
         value = graph.layer_norm(
             f"conv{layer}.norm", value, tensors[f"{norm}.weight"], tensors[f"{norm}.bias"], CONV_NORM_EPS
         )
-    return graph.node(f"conv{layer}", "Gelu", graph.narrow(value))
+    return graph.gelu(f"conv{layer}", graph.narrow(value), config.conv_dim[layer])

@@ -82,6 +82,12 @@ class GraphBuilder:
     """Whether products read values of so few bits that what they have in common is better taken off before."""
     joins_rows: ClassVar[bool] = False
     """Whether rows are put side by side for one product, which is rounded once, instead of adding two products up."""
+    convolves: ClassVar[bool] = True
+    """Whether the positional convolution is an operator, or products."""
+    joins_attention: ClassVar[bool] = True
+    """Whether attention may be one operator with the products of its queries, keys and values."""
+    convolves_rows: ClassVar[bool] = False
+    """Whether the front end's convolutions are operators, or products."""
 
     def __init__(self, name: str, weights: WeightFile) -> None:
         self._name = name
@@ -136,6 +142,18 @@ class GraphBuilder:
     def following(self, name: str, pairs: str, channels: int) -> str:
         """Add the first halves of the next rows of `pairs` [batch, rows, 2 * channels]; zeros follow the last row."""
         return self.node(name, "Pad", pairs, self.integers(0, -1, 0, 0, 1, -channels))
+
+    def folded(self, name: str, windows: str, weights: str) -> str:
+        """Add the product of the first convolution, whose weights are each clip's own, [batch, columns, channels]."""
+        return self.node(name, "MatMul", windows, weights)
+
+    def gelu(self, name: str, value: str, channels: int) -> str:  # noqa: ARG002
+        """Add a GELU, in its erf form, of a value with so many channels."""
+        return self.node(name, "Gelu", value)
+
+    def biased_gelu(self, name: str, value: str, bias: str) -> str:
+        """Add the GELU of a value and a bias in one operator, of ONNX Runtime's own."""
+        return self.node(name, "BiasGelu", value, bias, domain=MICROSOFT)
 
     def product(self, name: str, value: str, matrix: str, bias: str | None = None) -> str:
         """Add `value` @ `matrix` + `bias`."""
@@ -195,6 +213,13 @@ class PortableBuilder(GraphBuilder):
     """Builds the graphs in float32 for providers that may round it by themselves."""
 
     joins_rows = True
+
+
+class ProductBuilder(GraphBuilder):
+    """Builds the graphs in float32 for GPUs."""
+
+    joins_rows = True
+    convolves = False
 
 
 def _external(name: str, array: NDArray[Any], location: str, offset: int, kind: int | None) -> TensorProto:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mertric.bundle import PORTABLE
 from mertric.errors import InputError
-from mertric_export.graph import GraphBuilder, PortableBuilder
-from mertric_export.narrow import BrainBuilder, HalfBuilder
+from mertric_export.graph import GraphBuilder, PortableBuilder, ProductBuilder
+from mertric_export.narrow import BrainBuilder, HalfBuilder, HalfClipsBuilder, HalfFixedBuilder
 from mertric_export.quantised import PortableQuantisedBuilder, QuantisedBuilder
 from mertric_export.transformer import VARIANTS, Variant
 
@@ -28,11 +28,17 @@ class Precision:
         What builds the graphs of ONNX operators alone, the front end's again among them, where that is another.
     variants : tuple of str
         The encoder graphs that its providers run.
+    clips : type of GraphBuilder or None
+        What builds the graph of whole clips; None where no GPU computes in this precision.
+    fixed_clips : type of GraphBuilder or None
+        What builds it for shapes that do not change, where that is another.
     """
 
     builder: type[GraphBuilder]
     portable: type[GraphBuilder] | None = None
     variants: tuple[Variant, ...]
+    clips: type[GraphBuilder] | None = None
+    fixed_clips: type[GraphBuilder] | None = None
 
     def encoder_builder(self, variant: Variant) -> type[GraphBuilder]:
         """Return what builds a variant of the encoder."""
@@ -40,14 +46,12 @@ class Precision:
 
 
 PRECISIONS = {
-    "fp32": Precision(builder=GraphBuilder, portable=PortableBuilder, variants=VARIANTS),
-    "fp16": Precision(builder=HalfBuilder, variants=("fused", "ragged", "portable")),
-    "bf16": Precision(builder=BrainBuilder, variants=("fused", "ragged")),
-    "int8": Precision(
-        builder=QuantisedBuilder,
-        portable=PortableQuantisedBuilder,
-        variants=("fused", "ragged", "portable"),
+    "fp32": Precision(builder=GraphBuilder, portable=PortableBuilder, variants=VARIANTS, clips=ProductBuilder),
+    "fp16": Precision(
+        builder=HalfBuilder, variants=("fused", "portable"), clips=HalfClipsBuilder, fixed_clips=HalfFixedBuilder
     ),
+    "bf16": Precision(builder=BrainBuilder, variants=("fused",), clips=BrainBuilder),
+    "int8": Precision(builder=QuantisedBuilder, portable=PortableQuantisedBuilder, variants=("fused", "portable")),
 }
 
 

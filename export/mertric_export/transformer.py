@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from mertric_export.config import MertConfig
     from mertric_export.graph import WeightFile
 
-Variant = Literal["fused", "ragged", "portable", "pointwise"]
+Variant = Literal["fused", "portable", "pointwise"]
 SLICES = 4
 """Parts of the feed-forward's inner dimension."""
-VARIANTS: tuple[Variant, ...] = ("fused", "ragged", "portable", "pointwise")
+VARIANTS: tuple[Variant, ...] = ("fused", "portable", "pointwise")
 
 
 def build_encoder(
@@ -46,8 +46,8 @@ def build_encoder(
     tensors
         From `mertric_export.centring.centre`.
     variant
-        ``fused`` and ``ragged`` have attention as one ``com.microsoft`` operator, whose CPU and CUDA kernels without
-        ``lengths`` never form the frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
+        ``fused`` has attention as one ``com.microsoft`` operator, whose CPU and CUDA kernels never form the
+        frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
         operators only; in the latter the product that ends each residual branch is a convolution of one tap, to which
         OpenVINO adds the residual in the same pass, where all shapes are fixed.
     builder
@@ -58,32 +58,40 @@ def build_encoder(
     All variants share their weights. Where one takes them in another form, scaled, joined or transposed, nodes on
     constants say so, which every runtime computes once, at loading.
     """
-    return _Encoder(config, tensors, builder(f"encoder-{variant}", weights), variant).build()
+    graph = builder(f"encoder-{variant}", weights)
+    state = graph.input("state_0", ("batch", "frames", config.hidden_size))
+    if variant != "fused":
+        graph.input("lengths", ("batch",), TensorProto.INT32)
+    Layers(config, tensors, graph, variant).add(state)
+    return graph.model()
 
 
 @dataclass(frozen=True)
-class _Encoder:
+class Layers:
+    """The layers after hidden state 0, see `build_encoder`."""
+
     config: MertConfig
     tensors: Mapping[str, NDArray[np.float32]]
     graph: GraphBuilder
     variant: Variant
 
-    def build(self) -> onnx.ModelProto:
-        graph, config = self.graph, self.config
-        dims = ("batch", "frames", config.hidden_size)
-        value = self._less_mean(graph.input("state_0", dims))
-        if self.variant != "fused":
-            graph.input("lengths", ("batch",), TensorProto.INT32)
+    def add(self, state: str) -> None:
+        """Add them, and an output for each hidden state that they give."""
+        value = self._less_mean(state)
         if self.variant in PORTABLE:
             self._mask()
-        layer = self._stable_layer if config.do_stable_layer_norm else self._layer
-        for index in range(config.num_hidden_layers):
+        layer = self._stable_layer if self.config.do_stable_layer_norm else self._layer
+        for index in range(self.config.num_hidden_layers):
             value = layer(f"encoder.layers.{index}", value)
-            last = index == config.num_hidden_layers - 1
-            if last and config.do_stable_layer_norm:
+            last = index == self.config.num_hidden_layers - 1
+            if last and self.config.do_stable_layer_norm:
                 value = self._norm("encoder.layer_norm", value)
-            graph.output(self._with_mean(index + 1, value), f"state_{index + 1}", dims)
-        return graph.model()
+            self._output(index + 1, value)
+
+    def _output(self, number: int, value: str) -> None:
+        """Declare a hidden state an output."""
+        dims = ("batch", "frames", self.config.hidden_size)
+        self.graph.output(self._with_mean(number, value), f"state_{number}", dims)
 
     def _less_mean(self, state: str) -> str:
         """Take the mean of hidden state 0 off, where `centre` says so."""
@@ -140,24 +148,25 @@ class _Encoder:
         )
 
     def _fused_attention(self, name: str, value: str) -> str:
-        """Add attention as one operator, which with ``lengths`` may hold its scores in the type of its inputs."""
-        graph, ragged = self.graph, self.variant == "ragged"
-        projected = []
+        """Add attention as one operator."""
+        graph, projected = self.graph, []
         for part in "qkv":
             weight = graph.matrix(f"{name}.{part}_proj.weight", self.tensors[f"{name}.{part}_proj.weight"].T)
-            product = graph.product(f"{name}.{part}", value, weight)
-            projected.append(graph.widen(product) if ragged else product)
-        bias = np.zeros(3 * self.config.hidden_size, np.float32)
-        bias[: self.config.hidden_size] = self.tensors[f"{name}.q_proj.bias"]
+            projected.append(graph.product(f"{name}.{part}", value, weight))
         return graph.node(
             name,
             "MultiHeadAttention",
             *projected,
-            graph.wide_weight(f"{name}.wide_bias", bias) if ragged else graph.weight(f"{name}.bias", bias),
-            *(["lengths"] if ragged else []),
+            graph.weight(f"{name}.bias", self.attention_bias(name)),
             domain=MICROSOFT,
             num_heads=self.config.num_attention_heads,
         )
+
+    def attention_bias(self, name: str) -> NDArray[np.float32]:
+        """Return the biases of queries, keys and values, one after the other: float32 [3 * hidden_size]."""
+        bias = np.zeros(3 * self.config.hidden_size, np.float32)
+        bias[: self.config.hidden_size] = self.tensors[f"{name}.q_proj.bias"]
+        return bias
 
     def _plain_attention(self, name: str, value: str) -> str:
         graph, config = self.graph, self.config

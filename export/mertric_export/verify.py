@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mertric.clips import Clips
 from mertric.encoder import Encoder
 from mertric.errors import ExportError
+from mertric.providers import FixedShapes
+from mertric.session import choose_device
 from mertric_export.emulation import runnable
 from mertric_export.precisions import PRECISIONS
 from mertric_export.reference import hidden_states
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from mertric.bundle import Bundle
     from mertric_export.checkpoint import Checkpoint
 
 TOLERANCE = 1e-4
@@ -47,21 +53,42 @@ def verify(checkpoint: Checkpoint, bundle: Path, precision: str = "fp32") -> dic
     expected = [np.stack(hidden_states(checkpoint, clip)) for clip in clips]
     figures: dict[str, float] = {}
     with runnable(bundle, provider="cpu", precision=precision) as (directory, run_as):
-        for variant in PRECISIONS[precision].variants:
-            encoder = Encoder(directory, provider="cpu", precision=run_as, attention=variant)
-            some = clips[:1] if variant == "fused" else clips
-            batch = encoder.embed_batch(some, sample_rate=rate, layers="all", protocol="float")
-            each = [_differences(got.hidden, exact) for got, exact in zip(batch, expected, strict=False)]
+        for graph, states in _runs(directory, precision, run_as, clips):
+            each = [_differences(got, exact) for got, exact in zip(states, expected, strict=False)]
             differences = np.max(each, axis=0)
             worst = int(np.argmax(differences))
             if not differences[worst] <= tolerance:
                 raise ExportError(
-                    f"the exported {precision} {variant} graph differs from its checkpoint: hidden state {worst} by "
+                    f"the exported {precision} {graph} graph differs from its checkpoint: hidden state {worst} by "
                     f"{differences[worst]:.1e} of its root mean square, expected at most {tolerance:.0e}. "
                     "Nothing was written. Check that the checkpoint is a MERT model, and report it if it is."
                 )
-            figures[variant] = float(differences[worst])
+            figures[graph] = float(differences[worst])
     return {"reference": "NumPy float64", "seconds": SECONDS, "max_error_over_rms": figures}
+
+
+def _runs(
+    directory: Path, precision: str, run_as: str, clips: Sequence[NDArray[np.float32]]
+) -> Iterator[tuple[str, Sequence[NDArray[np.float32]]]]:
+    """Run every graph of a precision on the CPU: its name, and all hidden states of the clips or of the first."""
+    for variant in PRECISIONS[precision].variants:
+        encoder = Encoder(directory, provider="cpu", precision=run_as, attention=variant)
+        some = clips[:1] if variant == "fused" else clips
+        yield variant, [found.hidden for found in encoder.embed_samples_batch(some, layers="all")]
+    if PRECISIONS[precision].clips is None:
+        return
+    bundle, layers = encoder.bundle, tuple(range(encoder.layers + 1))
+    whole = whole_clips(bundle, run_as)
+    yield "clips", whole.states(clips[:1], layers)
+    if PRECISIONS[precision].fixed_clips is not None:
+        whole.fix(1, bundle.frames(clips[0].size), layers)
+        yield "clips.fixed", whole.states(clips[:1], layers)
+
+
+def whole_clips(bundle: Bundle, precision: str) -> Clips:
+    """Open the graphs of whole clips on the CPU, which otherwise runs clips in stages, and for fixed shapes too."""
+    device = choose_device("cpu", precision)
+    return Clips(bundle, device=replace(device, provider=replace(device.provider, fixed=FixedShapes())))
 
 
 def _differences(got: NDArray[np.float32], exact: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RATE = 24000
 
 
-@pytest.mark.parametrize("attention", ["fused", "ragged", "portable", "pointwise"])
+@pytest.mark.parametrize("attention", ["fused", "portable", "pointwise"])
 def test_clips_of_any_lengths_give_what_they_give_alone(model: Any, sound: Sound, attention: str) -> None:
     encoder = Encoder(model.bundle, attention=attention)
     clips = [sound(seconds * RATE) for seconds in (1, 3, 5, 9)]
@@ -105,7 +105,7 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
 def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, kind: type, step: str
 ) -> None:
-    fixed = FixedShapes(attention={"fp32": "ragged"}, captured=kind is BoundSession)
+    fixed = FixedShapes(attention={"fp32": "portable"}, captured=kind is BoundSession)
     monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], multiples={"fp32": 32}, fixed=fixed))
     encoder = Encoder(bundle, provider="cpu")
 
@@ -122,40 +122,7 @@ def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)
 
 
-@pytest.mark.parametrize(("unequal", "graphs"), [(0, ["fused"] * 3), (73, ["fused"] * 3), (74, ["ragged"])])
-def test_unequal_clips_run_alone_where_their_matrix_is_too_large(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, unequal: int, graphs: list[str]
-) -> None:
-    """The graph for unequal clips forms a matrix of frames x frames; the longest here has 74."""
-    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], unequal=unequal))
-    encoder, ran, run = Encoder(bundle, provider="cpu"), [], Session.run
-
-    def spy(self: Session, inputs: Any) -> Any:
-        ran.append(self.name)
-        return run(self, inputs)
-
-    monkeypatch.setattr(Session, "run", spy)
-    encoder.embed_batch([sound(RATE), sound(RATE // 2), sound(RATE)], sample_rate=RATE)
-    assert [name for name in ran if name.startswith("encoder")] == [f"encoder.{graph}.onnx" for graph in graphs]
-
-
 @pytest.mark.parametrize("options", [{"batch": 0}, {"seconds": [float("nan")]}, {"seconds": [-1.0]}])
 def test_what_cannot_be_warmed_up(encoder: Encoder, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected"):
         encoder.warm_up(**options)
-
-
-def test_memory_counts_the_matrix_of_unequal_clips(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def layer() -> list[int]:
-        encoder = Encoder(bundle, provider="cpu")
-        return [encoder.memory(2, samples) - encoder.memory(1, samples) for samples in (RATE, 2 * RATE)]
-
-    without = layer()
-    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], unequal=74))
-    assert layer() == [2 * without[0], without[1]]
-
-
-def test_where_the_matrix_would_outgrow_all_else() -> None:
-    """Scores and their softmax, of heads of 64 dimensions, against what `Transformer.memory` counts beside them."""
-    dim, frames = 768, PROVIDERS["cuda"].unequal
-    assert 2 * frames * (dim // 64) <= (6 + 2 * 4 + 1) * dim < 2 * (frames + 1) * (dim // 64)

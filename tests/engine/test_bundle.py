@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mertric.bundle import (
+    CLIPS,
     FOLD,
     FRONTEND,
     PORTABLE_FRONTEND,
@@ -26,7 +27,7 @@ from mertric_export.transformer import VARIANTS
 if TYPE_CHECKING:
     from pathlib import Path
 
-GRAPHS = [FRONTEND, PORTABLE_FRONTEND, POSITIONS, *(encoder_graph(variant) for variant in VARIANTS)]
+GRAPHS = [CLIPS, FRONTEND, PORTABLE_FRONTEND, POSITIONS, *(encoder_graph(variant) for variant in VARIANTS)]
 FILES = sorted([*(f"fp32/{name}" for name in (*GRAPHS, WEIGHTS)), FOLD])
 
 
@@ -57,7 +58,7 @@ def test_what_a_manifest_says(bundle: Path) -> None:
     assert sorted(read.files) == FILES
     for name, recorded in read.files.items():
         assert recorded == {"bytes": (bundle / name).stat().st_size, "sha256": sha256(bundle / name)}
-    assert set(read.parity["max_error_over_rms"]) == set(VARIANTS)
+    assert set(read.parity["max_error_over_rms"]) == {*VARIANTS, "clips"}
     assert all(0 < error < 1e-5 for error in read.parity["max_error_over_rms"].values())
     read.check_files("fp32")
 
@@ -119,11 +120,11 @@ def test_a_truncated_file(copy: Path, name: str) -> None:
 
 def test_another_format_version(copy: Path) -> None:
     edit(copy, format=99)
-    with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 3"):
+    with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 4"):
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"format": 3}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"format": 4}', "\xff"])
 def test_a_file_that_is_no_manifest(copy: Path, content: str) -> None:
     (copy / "bundle.json").write_text(content, encoding="latin-1")
     with pytest.raises(BundleError, match=r"is not the manifest of a bundle.*Export the bundle again"):

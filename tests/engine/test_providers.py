@@ -49,7 +49,19 @@ def test_cuda_keeps_float32_exact_and_does_not_search() -> None:
     captured = provider_options(
         PROVIDERS["cuda"], precision="fp32", threads=None, profiles={}, cache=Path("c"), captured=True
     )
-    assert captured == options("cuda") | {"enable_cuda_graph": "1"}
+    assert captured == options("cuda") | {"enable_cuda_graph": "1", "sdpa_kernel": "27"}
+
+
+def test_cuda_lets_16_bits_use_tensor_cores_where_nothing_is_in_float32() -> None:
+    told = provider_options(
+        PROVIDERS["cuda"], precision="fp16", threads=None, profiles={}, cache=Path("c"), tensor_cores=True
+    )
+    assert told == options("cuda") | {"use_tf32": "1", "prefer_nhwc": "1"}
+
+
+def test_attention_on_cuda_holds_scores_in_float32_and_is_ready_at_once() -> None:
+    """Flash, memory-efficient and unfused attention; neither TensorRT's kernels nor cuDNN's."""
+    assert options("cuda")["sdpa_kernel"] == str(1 | 2 | 16)
 
 
 def test_tensorrt_has_a_profile_for_every_input_and_no_flag_for_fp16() -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _FIXED = {"Shape": TensorProto.INT64, "Less": TensorProto.BOOL, "MatMulIntegerToFloat": TensorProto.FLOAT}
 _SAME = {"Add", "Sub", "Mul", "Div", "Max", "MatMul", "Conv", "Concat", "LayerNormalization"}
+_SAME |= {"SkipLayerNormalization", "BiasGelu", "Attention", "MultiHeadAttention"}
 
 
 def value_types(model: onnx.ModelProto) -> dict[str, int]:
@@ -21,7 +22,7 @@ def value_types(model: onnx.ModelProto) -> dict[str, int]:
         given = [types[name] for name in node.input if name]
         if node.op_type in _SAME:
             assert len(set(given)) == 1, f"{node.name} takes {given}"
-        types[node.output[0]] = _FIXED.get(node.op_type, given[0])
+        types |= dict.fromkeys(node.output, _FIXED.get(node.op_type, given[0]))
         if node.op_type == "Cast":
             types[node.output[0]] = next(one.i for one in node.attribute if one.name == "to")
         elif node.op_type in ("Where", "DequantizeLinear"):

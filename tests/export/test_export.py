@@ -78,7 +78,7 @@ def test_what_is_written(source: Path, tmp_path: Path) -> None:
     check = "checking against a float64 forward pass"
     assert steps == ["reading the checkpoint", "measuring means", "writing graphs and weights", check]
     fronts = {"frontend.onnx", "frontend.portable.onnx"}
-    graphs = fronts | {"positions.onnx", *(f"encoder.{variant}.onnx" for variant in VARIANTS)}
+    graphs = fronts | {"positions.onnx", "clips.onnx", *(f"encoder.{variant}.onnx" for variant in VARIANTS)}
     assert {path.name for path in bundle.path.iterdir()} == {"bundle.json", "fold.npz", "fp32"}
     assert {path.name for path in (bundle.path / "fp32").iterdir()} == graphs | {"weights.bin"}
     assert bundle.files.keys() == {f"fp32/{name}" for name in graphs | {"weights.bin"}} | {"fold.npz"}
@@ -86,7 +86,7 @@ def test_what_is_written(source: Path, tmp_path: Path) -> None:
     assert bundle.weights_sha256 == read_checkpoint(source).sha256
     manifest = json.loads((bundle.path / "bundle.json").read_text())
     assert manifest["created_by"].startswith("mertric ")
-    assert manifest["format"] == 3
+    assert manifest["format"] == 4
     assert os.access(bundle.path, os.R_OK | os.X_OK)
     assert bundle.path.stat().st_mode & 0o055 == 0o055
 

@@ -24,30 +24,47 @@ if TYPE_CHECKING:
 
 HALF, BRAIN, SINGLE = TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.FLOAT
 FILES = {
-    "fp32": ["frontend", "positions", "encoder.fused", "encoder.ragged", "encoder.portable", "encoder.pointwise"],
-    "fp16": ["frontend", "positions", "encoder.fused", "encoder.ragged", "encoder.portable"],
-    "bf16": ["frontend", "positions", "encoder.fused", "encoder.ragged"],
+    "fp32": ["frontend", "positions", "encoder.fused", "encoder.portable", "encoder.pointwise", "clips"],
+    "fp16": ["frontend", "positions", "encoder.fused", "encoder.portable", "clips", "clips.fixed"],
+    "bf16": ["frontend", "positions", "encoder.fused", "clips"],
 }
 EVERY = [(precision, file) for precision, files in FILES.items() for file in files]
+CLIPS = [one for one in EVERY if one[1].startswith("clips")]
 FOR_CUDA = [one for one in EVERY if one[1] not in ("encoder.portable", "encoder.pointwise")]
+DOUBLE, INTEGER, BOOLEAN = TensorProto.DOUBLE, TensorProto.INT64, TensorProto.BOOL
 CUDA = {
-    "Add": {SINGLE, HALF, BRAIN},
-    "Cast": {SINGLE, HALF, BRAIN},
-    "Concat": {SINGLE, HALF, BRAIN},
+    "Add": {SINGLE, HALF, BRAIN, DOUBLE, INTEGER},
+    "Attention": {SINGLE, HALF},
+    "BiasGelu": {SINGLE, HALF},
+    "Cast": {SINGLE, HALF, BRAIN, DOUBLE, INTEGER, BOOLEAN},
+    "Concat": {SINGLE, HALF, BRAIN, DOUBLE, INTEGER},
     "Conv": {SINGLE, HALF},
+    "Div": {DOUBLE, INTEGER},
+    "Gather": {SINGLE, HALF},
     "Gelu": {SINGLE, HALF},
     "Identity": {SINGLE, HALF, BRAIN},
     "LayerNormalization": {SINGLE, HALF, BRAIN},
-    "MatMul": {SINGLE, HALF, BRAIN},
+    "Less": {INTEGER, BOOLEAN},
+    "MatMul": {SINGLE, HALF, BRAIN, DOUBLE},
+    "Max": {DOUBLE},
+    "Mul": {DOUBLE, INTEGER},
     "MultiHeadAttention": {SINGLE, HALF},
     "Pad": {SINGLE, HALF},
-    "Reshape": {SINGLE, HALF, BRAIN},
-    "Slice": {SINGLE, HALF, BRAIN},
-    "Sub": {SINGLE, HALF},
-    "Transpose": {SINGLE, HALF, BRAIN},
+    "Range": {INTEGER},
+    "ReduceSum": {DOUBLE},
+    "Reshape": {SINGLE, HALF, BRAIN, DOUBLE},
+    "Shape": {SINGLE, HALF, DOUBLE, INTEGER},
+    "SkipLayerNormalization": {SINGLE},
+    "Slice": {SINGLE, HALF, BRAIN, DOUBLE},
+    "Sqrt": {DOUBLE},
+    "Squeeze": {INTEGER},
+    "Sub": {SINGLE, HALF, DOUBLE, INTEGER},
+    "Transpose": {SINGLE, HALF, BRAIN, DOUBLE},
+    "Unsqueeze": {INTEGER},
+    "Where": {BOOLEAN, DOUBLE},
 }
 """Types of the data, by docs/OperatorKernels.md of ONNX Runtime, CUDAExecutionProvider, at the opset of the graphs, in
-every version from 1.20 on."""
+every version from 1.20 on; in 1.31.1 they ran."""
 
 
 @pytest.fixture(scope="module", params=["group", "layer"])
@@ -77,25 +94,33 @@ def test_types_are_what_the_builder_says(graphs: Path, family: str, precision: s
     model, types = load(graphs, precision, family, file)
     narrow = {
         "fp32": {},
-        "fp16": dict.fromkeys(("MatMul", "Conv", "Gelu"), HALF),
+        "fp16": dict.fromkeys(("MatMul", "Conv", "Gelu", "BiasGelu"), HALF),
         "bf16": {"MatMul": BRAIN},
     }[precision]
+    given = {"lengths": TensorProto.INT32, "sizes": INTEGER}
     for value in (*model.graph.input, *model.graph.output):
-        assert types[value.name] == (TensorProto.INT32 if value.name == "lengths" else SINGLE)
+        assert types[value.name] == given.get(value.name, SINGLE)
+    sensitive = ["similarity/MatMul", "mixed/MatMul"]
+    if precision == "bf16":
+        sensitive.append("pos.product/MatMul")
+    if not (precision == "fp16" and file.startswith("clips")):  # where both factors are in two parts
+        sensitive.append("conv0.product/MatMul")
     for node in model.graph.node:
-        kinds = {types[name] for name in node.input if types[name] in (SINGLE, HALF, BRAIN)}
-        sensitive = ("conv0.product/MatMul", "similarity/MatMul", "mixed/MatMul")
-        if node.name.endswith(sensitive) or node.op_type in ("LayerNormalization", "Softmax"):
+        kinds = {types[name] for name in node.input if name and types[name] in (SINGLE, HALF, BRAIN, DOUBLE)}
+        if node.name.startswith("fold."):
+            assert kinds <= {DOUBLE} or node.op_type in ("Cast", "Shape"), node.name
+        elif node.name.endswith(tuple(sensitive)) or node.op_type.endswith(("LayerNormalization", "Softmax")):
             assert kinds == {SINGLE}, node.name
-        elif node.op_type in ("MatMul", "Conv", "Gelu"):
+        elif node.op_type in ("MatMul", "Conv", "Gelu", "BiasGelu"):
             assert kinds == {narrow.get(node.op_type, SINGLE)}, node.name
-        elif node.op_type == "MultiHeadAttention":  # with lengths its kernels may hold scores in the type of its inputs
-            assert kinds == {HALF if precision == "fp16" and file == "encoder.fused" else SINGLE}
+        elif node.op_type in ("MultiHeadAttention", "Attention"):
+            assert kinds == {HALF if precision == "fp16" else SINGLE}
 
 
 @pytest.mark.parametrize("family", ["post", "stable"])
 @pytest.mark.parametrize(
-    ("precision", "file"), [one for one in EVERY if one[1] not in ("frontend", "encoder.pointwise")]
+    ("precision", "file"),
+    [one for one in EVERY if one not in CLIPS and one[1] not in ("frontend", "encoder.pointwise")],
 )
 def test_residuals_are_added_in_float32(graphs: Path, family: str, precision: str, file: str) -> None:
     model, types = load(graphs, precision, family, file)
@@ -103,6 +128,15 @@ def test_residuals_are_added_in_float32(graphs: Path, family: str, precision: st
     residuals = [node for node in model.graph.node if node.name.endswith(ends)]
     assert len(residuals) == (1 if file == "positions" else 2 * SMALL.num_hidden_layers)
     assert {types[name] for node in residuals for name in (*node.input, *node.output)} == {SINGLE}
+
+
+@pytest.mark.parametrize("family", ["post", "stable"])
+@pytest.mark.parametrize(("precision", "file"), CLIPS)
+def test_whole_clips_add_residuals_within_their_norms(graphs: Path, family: str, precision: str, file: str) -> None:
+    model, types = load(graphs, precision, family, file)
+    norms = [node for node in model.graph.node if node.op_type == "SkipLayerNormalization"]
+    assert len(norms) == 2 * SMALL.num_hidden_layers
+    assert {types[name] for node in norms for name in (*node.input, *node.output) if name} == {SINGLE}
 
 
 @pytest.mark.parametrize("family", ["post", "stable"])
@@ -114,11 +148,15 @@ def test_cuda_runs_every_operator_in_its_type(graphs: Path, family: str, precisi
         assert types[node.output[0]] in CUDA[node.op_type], node.name
 
 
-def test_the_portable_graph_has_onnx_operators_only(graphs: Path) -> None:
+def test_only_graphs_for_onnx_runtime_itself_have_its_operators(graphs: Path) -> None:
     for path in graphs.glob("*/*/*.onnx"):
         model = onnx.load(path, load_external_data=False)
         custom = {node.op_type for node in model.graph.node if node.domain}
-        assert custom == ({"MultiHeadAttention"} if path.stem in ("encoder.fused", "encoder.ragged") else set())
+        expected = {"MultiHeadAttention"} if path.stem == "encoder.fused" else set()
+        if path.stem.startswith("clips"):
+            attention = "MultiHeadAttention" if path.parts[-3] == "bf16" else "Attention"
+            expected = {attention, "BiasGelu", "SkipLayerNormalization"}
+        assert custom == expected
 
 
 @pytest.mark.parametrize("family", ["post", "stable"])
@@ -131,12 +169,16 @@ def test_weights_are_stored_in_float16_but_those_of_norms_and_residuals(graphs: 
                 r"mask\.",
                 r"residual",
                 r"inner_image",
-                r"wide_bias",
                 r"layers\.\d+\.mean",
+                r"^one$",
+                r"^fold\.constant",
             )
-            wide = any(re.search(part, tensor.name) for part in parts)
-            kinds = {TensorProto.INT64} if tensor.name.startswith("int64") else {SINGLE} if wide else {HALF}
-            assert tensor.data_type in kinds, tensor.name
+            kind = SINGLE if any(re.search(part, tensor.name) for part in parts) else HALF
+            if tensor.name.startswith("int64"):
+                kind = INTEGER
+            elif tensor.name.startswith("fold.") and kind == HALF:
+                kind = DOUBLE
+            assert tensor.data_type == kind, tensor.name
 
 
 @pytest.mark.parametrize("family", ["post", "stable"])
@@ -149,7 +191,10 @@ def test_factors_are_stored_in_bfloat16(graphs: Path, family: str) -> None:
             for tensor in onnx.load(twin).graph.initializer
         }
         model = onnx.load(path)
-        factors = {node.input[1] for node in model.graph.node if node.op_type == "MatMul"} - {"weights"}
+        products = [node for node in model.graph.node if node.op_type == "MatMul" and not node.name.startswith("fold.")]
+        factors = {node.input[1] for node in products} - {"weights", "folded"}
+        joins = [node for node in model.graph.node if node.op_type == "Concat" and node.output[0] in factors]
+        factors |= {name for node in joins for name in node.input}
         for tensor in model.graph.initializer:
             narrow = tensor.name in factors
             assert (tensor.data_type == BRAIN) == narrow, tensor.name

@@ -165,7 +165,7 @@ def test_openvino_finds_every_product_between_levels(tmp_path: Path, file: str) 
     assert not {node.domain for node in model.graph.node} - {""}
 
 
-@pytest.mark.parametrize("file", ["frontend", "positions", "encoder.fused", "encoder.ragged"])
+@pytest.mark.parametrize("file", ["frontend", "positions", "encoder.fused"])
 def test_only_products_are_of_integers(tmp_path: Path, file: str) -> None:
     checkpoint = read_checkpoint(write_checkpoint(tmp_path / "source", SMALL))
     export._write_graphs(checkpoint.config, centred(checkpoint), tmp_path / "graphs", "int8")

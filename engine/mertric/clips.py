@@ -1,0 +1,114 @@
+"""From samples to hidden states in one run: the graphs of whole clips."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mertric.bundle import CLIPS, FIXED_CLIPS
+from mertric.session import Session
+from mertric.transformer import stacked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mertric.bundle import Bundle
+    from mertric.device import Device
+
+
+class _Key(NamedTuple):
+    """What one session is for; `clips` and `frames` are 0 where they may vary."""
+
+    layers: tuple[int, ...]
+    clips: int = 0
+    frames: int = 0
+
+
+class Clips:
+    """Runs clips of one length from samples to hidden states. Safe to use from several threads.
+
+    The host only copies: what it would compute between the parts of a network takes it longer than a GPU takes for all
+    the rest. Sessions are opened at their first use, one for each set of hidden states that is asked for.
+
+    Parameters
+    ----------
+    bundle, device
+        What runs where.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: Device) -> None:
+        self._bundle = bundle
+        self._device = device
+        first = bundle.first_convolution()
+        self._stride, self._taps, self._channels = first.stride, first.taps, len(first.weight)
+        self._sessions: dict[_Key, Session] = {}
+        self._lock = threading.Lock()
+
+    def states(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        """Run clips [samples] that give the same number of frames: for each float32 [layers, frames, dim]."""
+        (frames,) = {self._bundle.frames(clip.size) for clip in clips}
+        key = _Key(layers, len(clips), frames)
+        session = self._session(key if key in self._sessions else _Key(layers))
+        outputs = session.run(self._inputs(clips, frames))
+        return [stacked([output[index] for output in outputs]) for index in range(len(clips))]
+
+    def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
+        """Open a session for batches of just so many clips and frames, where the provider gains from it.
+
+        Raises
+        ------
+        ProviderError
+            The provider cannot. Batches then run as they would without it.
+        """
+        if self._device.provider.fixed is not None:
+            self._session(_Key(layers, clips, frames))
+
+    def memory(self, clips: int, frames: int, layers: int) -> int:
+        """Return about how many bytes the activations of a batch take.
+
+        At the widest there is what the first convolution gives, before and after its GELU; outputs are in float32.
+        """
+        item = np.dtype(np.float16 if self._device.graphs == "fp16" else np.float32).itemsize
+        rows = self._bundle.rows_per_frame * (frames + self._spare)
+        return clips * (2 * rows * self._channels * item + 4 * layers * frames * self._bundle.dim)
+
+    @property
+    def _spare(self) -> int:
+        """Frames more than a clip has that its windows are for, see `mertric_export.clip_fold`."""
+        blocks = -(-(self._bundle.receptive_field - 1) // self._stride) + 1 - -(-self._taps // self._stride)
+        return max(1, -(-blocks // self._bundle.rows_per_frame))
+
+    def _blocks(self, frames: int) -> int:
+        """Blocks of samples that the windows of clips of so many frames reach."""
+        return self._bundle.rows_per_frame * (frames + self._spare) - 1 + -(-self._taps // self._stride)
+
+    def _inputs(self, clips: Sequence[NDArray[np.float32]], frames: int) -> dict[str, NDArray[Any]]:
+        """Lay a batch out as the graphs take it."""
+        samples = np.empty((len(clips), self._blocks(frames) * self._stride), np.float32)
+        for row, clip in zip(samples, clips, strict=True):
+            row[: clip.size] = clip
+            row[clip.size :] = 0
+        sizes = np.array([clip.size for clip in clips], np.int64)
+        return {"samples": samples.reshape(len(clips), -1, self._stride), "sizes": sizes}
+
+    def _session(self, key: _Key) -> Session:
+        with self._lock:
+            if key not in self._sessions:
+                self._sessions[key] = self._open(key)
+            return self._sessions[key]
+
+    def _open(self, key: _Key) -> Session:
+        graphs = self._device.graphs
+        convolving = key.frames > 0 and f"{graphs}/{FIXED_CLIPS}" in self._bundle.files
+        sizes = {"batch": key.clips, "blocks": self._blocks(key.frames), "frames": key.frames}
+        return Session(
+            self._bundle.graphs(graphs) / (FIXED_CLIPS if convolving else CLIPS),
+            [f"state_{layer}" for layer in key.layers],
+            device=self._device,
+            sizes=sizes if key.frames else {},
+            tensor_cores=convolving,
+        )

@@ -1,0 +1,178 @@
+"""The graphs of whole clips, on the CPU: against a float64 forward pass, and against the stages."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from checkpoints import SMALL, centred
+from mertric.bundle import read_bundle
+from mertric.clips import Clips
+from mertric.encoder import Encoder
+from mertric.errors import ProviderError
+from mertric.providers import PROVIDERS
+from mertric_export import export
+from mertric_export.checkpoint import read_checkpoint
+from mertric_export.clip_fold import spare_frames
+from mertric_export.emulation import runnable
+from mertric_export.export import Provenance
+from mertric_export.manifest import write_manifest
+from mertric_export.reference import hidden_states
+from mertric_export.synthetic import write_checkpoint
+from mertric_export.verify import whole_clips
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from mertric_export.checkpoint import Checkpoint
+
+    Sound = Callable[..., Any]
+
+BOUNDS = {"fp32": 1e-5, "fp16": 4e-2, "bf16": 0.3}
+"""Largest error over rms of any hidden state."""
+FAMILIES: list[dict[str, Any]] = [
+    {},
+    {"do_stable_layer_norm": True},
+    {"feat_extract_norm": "layer", "conv_bias": True},
+    {"feat_proj_layer_norm": False, "num_conv_pos_embeddings": 9, "do_stable_layer_norm": True},
+    {"conv_dim": (4, 6), "conv_kernel": (7, 3), "conv_stride": (40, 2), "intermediate_size": 37},
+    {"conv_dim": (5,), "conv_kernel": (400,), "conv_stride": (320,)},
+]
+
+
+def checkpoint_of(changes: dict[str, Any], home: Path) -> Checkpoint:
+    return read_checkpoint(write_checkpoint(home / "source", dataclasses.replace(SMALL, **changes), seed=2))
+
+
+def export_graphs(checkpoint: Checkpoint, directory: Path, precisions: Sequence[str]) -> Path:
+    """Write a bundle without comparing anything."""
+    for precision in precisions:
+        (directory / precision).parent.mkdir(exist_ok=True)
+        export._write_graphs(checkpoint.config, centred(checkpoint), directory / precision, precision)
+    export._write_fold(checkpoint, directory / "fold.npz")
+    write_manifest(directory, export._manifest(checkpoint, Provenance(model="m"), directory, precisions))
+    return directory
+
+
+def errors(got: Any, expected: Any) -> Any:
+    rms = np.sqrt(np.square(expected).mean(axis=(1, 2)))
+    return np.abs(got - expected).max(axis=(1, 2)) / rms
+
+
+@pytest.mark.parametrize("changes", FAMILIES)
+@pytest.mark.parametrize("precision", BOUNDS)
+def test_every_family(tmp_path: Path, sound: Sound, changes: dict[str, Any], precision: str) -> None:
+    checkpoint = checkpoint_of(changes, tmp_path)
+    bundle = export_graphs(checkpoint, tmp_path / "bundle", ["fp32"] if precision == "fp32" else ["fp32", precision])
+    clips = [sound(5000, 1), 3 * sound(5000, 2)[::-1]]
+    expected = [np.stack(hidden_states(checkpoint, clip)) for clip in clips]
+    with runnable(bundle, provider="cpu", precision=precision) as (directory, run_as):
+        whole = whole_clips(read_bundle(directory), run_as)
+        layers = tuple(range(checkpoint.config.num_hidden_layers + 1))
+        for right, got in zip(expected, whole.states(clips, layers), strict=True):
+            assert (errors(got, right) < BOUNDS[precision]).all()
+        whole.fix(1, read_bundle(directory).frames(5000), layers)
+        (got,) = whole.states(clips[1:], layers)
+        assert (errors(got, expected[1]) < BOUNDS[precision]).all()
+
+
+@pytest.mark.parametrize("changes", [FAMILIES[0], FAMILIES[4]])
+def test_every_sample_counts(tmp_path: Path, sound: Sound, changes: dict[str, Any]) -> None:
+    """GroupNorm sees windows that no frame does: every length from a frame's first sample to its last is right."""
+    checkpoint = checkpoint_of(changes, tmp_path)
+    config = checkpoint.config
+    whole = whole_clips(read_bundle(export_graphs(checkpoint, tmp_path / "bundle", ["fp32"])), "fp32")
+    for size in (*range(config.receptive_field, config.receptive_field + config.hop, 9), 1043, 1044, 1999, 2000):
+        clip = sound(size, size) + np.linspace(0, 3, size, dtype=np.float32)
+        right = np.stack(hidden_states(checkpoint, clip))
+        (got,) = whole.states([clip], tuple(range(config.num_hidden_layers + 1)))
+        assert (errors(got, right) < 1e-5).all(), size
+        assert whole._inputs([clip], config.frames(size))["samples"].size >= size
+
+
+def test_the_runtime_and_the_graph_agree_on_spare_frames(tmp_path: Path) -> None:
+    for number, changes in enumerate(FAMILIES):
+        home = tmp_path / str(number)
+        home.mkdir()
+        checkpoint = checkpoint_of(changes, home)
+        whole = whole_clips(read_bundle(export_graphs(checkpoint, home / "bundle", ["fp32"])), "fp32")
+        assert whole._spare == spare_frames(checkpoint.config)
+
+
+def test_silence_and_one_layer(model: Any) -> None:
+    encoder = Encoder(model.bundle, provider="cpu")
+    silence = np.zeros(3000, np.float32)
+    (got,) = whole_clips(encoder.bundle, "fp32").states([silence], (2,))
+    np.testing.assert_allclose(got, encoder.embed_samples(silence, layers=[2]).hidden, atol=2e-5)
+
+
+@pytest.fixture
+def whole_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Let the CPU run clips whole up to this number of frames."""
+    frames = 160
+    monkeypatch.setitem(PROVIDERS, "cpu", dataclasses.replace(PROVIDERS["cpu"], clips=frames, batches={"fp32": 4}))
+    return frames
+
+
+def test_clips_of_one_length_run_together_and_long_ones_in_stages(
+    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [sound(size, size) for size in (24000, 5000, 24003, 60000, 24000, 5000)]
+    staged = Encoder(model.bundle, provider="cpu", attention="fused")
+    expected = [staged.embed_samples(clip, layers="all").hidden for clip in clips]
+    ran: list[list[int]] = []
+    states = Clips.states
+
+    def spy(self: Clips, some: Sequence[Any], layers: tuple[int, ...]) -> Any:
+        ran.append([clip.size for clip in some])
+        return states(self, some, layers)
+
+    monkeypatch.setattr(Clips, "states", spy)
+    encoder = Encoder(model.bundle, provider="cpu")
+    for got, right in zip(encoder.embed_samples_batch(clips, layers="all"), expected, strict=True):
+        assert (errors(got.hidden, right) < 3e-5).all()
+    assert ran == [[24000, 24003], [24000], [5000, 5000]]  # 74 frames each, of which 160 hold two, and 15
+
+
+def test_clips_that_memory_does_not_hold_run_in_stages(
+    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Clips, some: Sequence[Any], layers: tuple[int, ...]) -> Any:
+        raise ProviderError("out of memory")
+
+    monkeypatch.setattr(Clips, "states", fail)
+    clip = sound(5000, 1)
+    got = Encoder(model.bundle, provider="cpu").embed_samples(clip).hidden
+    np.testing.assert_array_equal(
+        got, Encoder(model.bundle, provider="cpu", attention="fused").embed_samples(clip).hidden
+    )
+
+
+def test_memory_of_whole_clips(model: Any, whole_on_the_cpu: int) -> None:
+    """The first convolution's values before and after its GELU, float32, and the states asked for."""
+    encoder = Encoder(model.bundle, provider="cpu")
+    channels, dim, frames = 32, 64, 74
+    one = 2 * 64 * (frames + 2) * channels * 4 + 4 * frames * dim
+    assert encoder.memory(1, 24000) == one
+    assert encoder.memory(2, 24000) == 2 * one
+    assert encoder.memory(3, 24000) == 2 * one  # the third runs after them
+
+
+def test_warming_up_fixes_whole_clips(
+    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed: list[tuple[int, int]] = []
+    fix = Clips.fix
+
+    def spy(self: Clips, clips: int, frames: int, layers: tuple[int, ...]) -> None:
+        fixed.append((clips, frames))
+        fix(self, clips, frames, layers)
+
+    monkeypatch.setattr(Clips, "fix", spy)
+    encoder = Encoder(model.bundle, provider="cpu")
+    encoder.warm_up([1.0, 3.0], batch=2)
+    assert fixed == [(2, 74)]  # of 3 s not even one clip runs whole
