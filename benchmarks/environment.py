@@ -51,6 +51,7 @@ def environment() -> dict[str, Any]:
         providers = []
     return {
         "cpu": _cpu(),
+        "gpu": _gpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -104,6 +105,16 @@ def peak_memory(program: str) -> float:
     if done.returncode:
         raise RuntimeError(f"the program whose memory was to be measured failed:\n{done.stderr}")
     return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _gpu() -> str | None:
+    """Name of the first NVIDIA GPU."""
+    try:
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return names[0] if names else None
 
 
 def _cpu() -> str:

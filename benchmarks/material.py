@@ -43,6 +43,18 @@ class Model:
     why: str = ""
 
 
+def operations(config: MertConfig, samples: int) -> float:
+    """Floating-point operations that the model's products and convolutions take for a clip, two for each factor."""
+    total, rows, channels = 0.0, samples, 1
+    for width, taps, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+        rows = (rows - taps) // stride + 1
+        total += rows * taps * channels * width
+        channels = width
+    dim, taps, groups = config.hidden_size, config.num_conv_pos_embeddings, config.num_conv_pos_embedding_groups
+    layer = 4 * dim * dim + 2 * dim * config.intermediate_size + 2 * rows * dim
+    return 2 * (total + rows * (channels * dim + taps * dim * dim // groups + config.num_hidden_layers * layer))
+
+
 def music(seconds: float, *, seed: int, rate: int) -> NDArray[np.float32]:
     """Seeded music, mono: float32 [seconds * rate]."""
     segments = [np.add(*compose(seed * SEGMENTS + index)) for index in range(SEGMENTS)]

@@ -27,7 +27,11 @@ def markdown(benchmark: Mapping[str, Any], *, leave_out: str | None = None) -> s
     """All tables of one benchmark but those of one title, below a line that says where it ran."""
     where = benchmark["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    head = f"### {benchmark['title']}\n\n{where['cpu']}, {where['cores']} cores; Python {where['python']}, {versions}."
+    machine = f"{where['cpu']}, {where['cores']} cores"
+    if rates := where.get("matrix_rates"):
+        measured = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in rates.items())
+        machine += f"; {where['gpu']}, whose matrix products ran at (TFLOP/s) {measured}"
+    head = f"### {benchmark['title']}\n\n{machine}; Python {where['python']}, {versions}."
     return "\n\n".join([head, *(table(t) for t in benchmark["tables"] if t["title"] != leave_out)]) + "\n"
 
 
