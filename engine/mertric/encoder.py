@@ -89,6 +89,15 @@ class Encoder:
         return self._device.provider.batches.get(self.precision, 1)
 
     @property
+    def readers(self) -> int:
+        """Files to decode and resample at once, where many are embedded."""
+        return min(self._device.provider.readers, os.cpu_count() or 1)
+
+    def alike(self, sizes: Sequence[int]) -> bool:
+        """Whether clips of so many samples at the model's rate gain from a common batch, but for their number."""
+        return self._network.alike(sizes)
+
+    @property
     def layers(self) -> int:
         """Transformer layers; hidden states are 0 to this."""
         return self.bundle.layers

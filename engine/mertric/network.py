@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mertric.bundle import PORTABLE
 from mertric.clips import Clips
 from mertric.errors import ProviderError
 from mertric.frontend import FrontEnd
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from mertric.bundle import Bundle
     from mertric.device import Device
+
+_LEAST_SHARE = 0.9
+"""Length of a batch's shortest clip, over its longest: what is padded is computed for nothing."""
 
 
 class Network:
@@ -80,6 +84,12 @@ class Network:
             entries = [self.entry(clips[index]) for index in staged]
             found |= zip(staged, self.states(entries, layers), strict=True)
         return [found[index] for index in range(len(clips))]
+
+    def alike(self, sizes: Sequence[int]) -> bool:
+        """Whether clips of so many samples run together, and what is padded for that costs little."""
+        if len({self._bundle.frames(size) for size in sizes}) == 1:
+            return True
+        return self._attention in PORTABLE and min(sizes) >= _LEAST_SHARE * max(sizes)
 
     def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the front end on a clip, see `FrontEnd.entry`."""

@@ -63,6 +63,8 @@ class Provider:
         channels, the first convolution and its GELU take 256 KiB a frame: 32 MiB for 128 frames, near which processors
         are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to 13.7 s all but one journey
         there and back.
+    readers : int
+        Files to decode and resample at once, at most: one where inference takes all cores.
     clips : int
         Frames in all of a batch of clips of one length up to which it runs in one graph, from samples to hidden states,
         see `mertric.clips`; 0 where that gains nothing. It takes 256 KiB a frame in fp32 and half of that in fp16, 7 GB
@@ -80,6 +82,7 @@ class Provider:
     fixed: FixedShapes | None = None
     chunk: int = 128
     clips: int = 0
+    readers: int = 1
 
 
 _ATTENTION = 1 | 2 | 16
@@ -103,6 +106,7 @@ PROVIDERS: Mapping[str, Provider] = {
             needs='an NVIDIA GPU and pip install "mertric[tensorrt]", without onnxruntime beside onnxruntime-gpu',
             batches={"fp32": BATCH, "fp16": BATCH},
             chunk=1024,
+            readers=8,
         ),
         Provider(
             name="cuda",
@@ -114,6 +118,7 @@ PROVIDERS: Mapping[str, Provider] = {
             fixed=FixedShapes(captured=True),
             chunk=1024,
             clips=27000,
+            readers=8,
         ),
         Provider(
             name="openvino",

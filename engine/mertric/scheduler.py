@@ -26,8 +26,6 @@ MEMORY_BYTES = 1 << 30
 """Unless said otherwise, what the activations of a batch may take, and the samples read ahead half as much again."""
 _READING = 2
 """Clips read ahead at least."""
-_LEAST_SHARE = 0.9
-"""Length of a batch's shortest clip, over its longest: what is padded is computed for nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +60,7 @@ class Scheduler:
     Parameters
     ----------
     encoder
-        From `mertric.load`. As many clips as its provider gains from, and of nearly one length, share a batch.
+        From `mertric.load`. As many clips as its provider gains from share a batch, see `Encoder.alike`.
     layers
         Hidden states to return.
     windows
@@ -100,14 +98,14 @@ class Scheduler:
         ----------
         reads
             For each clip a function that returns its prepared samples (`Encoder.prepare`) or raises a `MertricError`.
-            They are called one after the other, in a thread of their own.
+            They are called in order, from as many threads as `Encoder.readers`.
         """
         remaining = enumerate(reads)
         reading: deque[tuple[int, Future[Samples]]] = deque()
         waiting: deque[_Waiting] = deque()
         done: dict[int, Scheduled] = {}
         turn = 0
-        with ThreadPoolExecutor(1, thread_name_prefix="mertric-read") as pool:
+        with ThreadPoolExecutor(self._encoder.readers, thread_name_prefix="mertric-read") as pool:
             while True:
                 while len(reading) < max(_READING, self._most) and (following := next(remaining, None)) is not None:
                     reading.append((following[0], pool.submit(following[1])))
@@ -137,7 +135,7 @@ class Scheduler:
         batch: list[_Waiting] = []
         for clip in list(waiting):
             sizes = [other.samples.size for other in (*batch, clip)]
-            alike = min(sizes) >= _LEAST_SHARE * max(sizes)
+            alike = self._encoder.alike(sizes)
             if not batch or (alike and self._encoder.memory(len(sizes), max(sizes), len(self._layers)) <= self._memory):
                 batch.append(clip)
                 waiting.remove(clip)

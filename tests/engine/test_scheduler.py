@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
+from mertric.providers import PROVIDERS
 from mertric.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
 class Stub:
     """An encoder that gives a clip's own samples back, and remembers what ran together."""
 
-    def __init__(self, *, batch: int = 4, most: int = 10**9) -> None:
-        self.batch, self.most = batch, most
+    def __init__(self, *, batch: int = 4, most: int = 10**9, readers: int = 1) -> None:
+        self.batch, self.most, self.readers = batch, most, readers
         self.runs: list[list[int]] = []
 
     def memory(self, clips: int, samples: int, layers: int) -> int:
         return 100 * clips * samples
+
+    def alike(self, sizes: list[int]) -> bool:
+        return min(sizes) >= 0.9 * max(sizes)
 
     def embed_samples(self, samples: NDArray[np.float32], **_: Any) -> Any:
         return self.embed_samples_batch([samples])[0]
@@ -145,6 +151,42 @@ def test_a_whole_batch_is_read_while_another_runs() -> None:
 
     reads = [lambda n=number: reader(n) for number in range(16)]
     assert len(list(Scheduler(Slow(batch=4), layers=(1,)).embed(reads))) == 16  # type: ignore[arg-type]
+
+
+def test_several_files_are_read_at_once_and_come_back_in_order() -> None:
+    """Four reads wait for one another; with fewer threads none would end."""
+    together = threading.Barrier(4)
+
+    def reader(number: int) -> NDArray[np.float32]:
+        together.wait(20)
+        return np.full(10, number, np.float32)
+
+    reads = [lambda n=number: reader(n) for number in range(16)]
+    found = Scheduler(Stub(readers=4), layers=(1,)).embed(reads)  # type: ignore[arg-type]
+    assert [int(one.embeddings.hidden[0]) for one in found] == list(range(16))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("readers", [1, 3, 100])
+def test_readers_are_the_provider_s_but_no_more_than_processors(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, readers: int
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], readers=readers))
+    assert Encoder(bundle, provider="cpu").readers == min(readers, 8)
+
+
+@pytest.mark.parametrize(
+    ("attention", "sizes", "alike"),
+    [
+        ("fused", (24000, 24079), True),  # 74 frames each
+        ("fused", (24000, 24080), False),
+        ("portable", (24000, 24080), True),
+        ("portable", (24000, 21600), True),
+        ("portable", (24000, 21500), False),
+    ],
+)
+def test_which_clips_share_a_batch(bundle: Path, attention: str, sizes: tuple[int, ...], alike: bool) -> None:
+    assert Encoder(bundle, provider="cpu", attention=attention).alike(sizes) == alike
 
 
 def test_memory_must_be_positive(encoder: Encoder) -> None:
