@@ -44,8 +44,8 @@ class Encoder:
     threads : int or None
         Threads for inference, at most one for each of this machine's processors; None for one a core.
     chunk : int or None
-        Frames per run of the front end and of the positional convolution; None for the provider's own. Any number gives
-        the same result; it bounds memory.
+        Frames per run of the front end and of the positional convolution, in stages; None for what the provider is
+        fastest with. Any number gives the same result; it bounds memory.
     attention : str
         Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``, in stages; None for what the provider is
         fastest with.

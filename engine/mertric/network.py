@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mertric.bundle import PORTABLE
@@ -15,7 +14,7 @@ from mertric.frontend import FrontEnd
 from mertric.transformer import Transformer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -40,7 +39,8 @@ class Network:
     device
         Where it runs.
     chunk
-        Frames per run of the front end and of the positional convolution; None for the provider's own.
+        Frames per run of the front end and of the positional convolution, and always in stages; None for what the
+        provider runs best.
     attention
         Which encoder graphs to run, see `Transformer`, and always in stages; None for what the provider runs best.
 
@@ -54,7 +54,7 @@ class Network:
         bundle.require(device.precision)
         self._bundle, self._device, self._chunk = bundle, device, chunk
         self._attention = attention or device.provider.attention
-        self._most = device.provider.clips if attention is None else 0
+        self._most = device.provider.clips if attention is None and chunk is None else 0
         self._clips = Clips(bundle, device=device)
         self._transformer = Transformer(bundle, device=device, attention=self._attention)
         self._opened: FrontEnd | None = None
@@ -69,21 +69,35 @@ class Network:
 
     def embed(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips [samples] of any lengths: for each float32 [layers, frames, dim], what it would give alone."""
+        found: dict[int, NDArray[np.float32]] = {}
+        for part in self._parts(clips):
+            found |= zip(part, self._together([clips[index] for index in part], layers), strict=True)
+        rest = [index for index in range(len(clips)) if index not in found]
+        found |= zip(rest, self._staged([clips[index] for index in rest], layers), strict=True)
+        return [found[index] for index in range(len(clips))]
+
+    def _parts(self, clips: Sequence[NDArray[np.float32]]) -> Iterator[list[int]]:
+        """Find the clips to run whole: by their indices, those that run together."""
         lengths: dict[int, list[int]] = {}
         for index, clip in enumerate(clips):
             lengths.setdefault(self._bundle.frames(clip.size), []).append(index)
-        found: dict[int, NDArray[np.float32]] = {}
         for frames, indices in lengths.items():
-            together = self._most // frames
-            for start in range(0, len(indices) if together else 0, together or 1):
-                part = indices[start : start + together]
-                with suppress(ProviderError):  # for want of memory, of which stages need less
-                    found |= zip(part, self._clips.states([clips[index] for index in part], layers), strict=True)
-        staged = [index for index in range(len(clips)) if index not in found]
-        if staged:
-            entries = [self.entry(clips[index]) for index in staged]
-            found |= zip(staged, self.states(entries, layers), strict=True)
-        return [found[index] for index in range(len(clips))]
+            if most := self._most // frames:
+                yield from (indices[start : start + most] for start in range(0, len(indices), most))
+
+    def _together(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        """Run clips of one length whole; where memory runs out, half of them at a time, and one alone in stages."""
+        try:
+            return self._clips.states(clips, layers)
+        except ProviderError as error:
+            if len(clips) > 1:
+                half = len(clips) // 2
+                return [*self._together(clips[:half], layers), *self._together(clips[half:], layers)]
+            warnings.warn(f"clips of {clips[0].size} samples run in stages: {error}", stacklevel=4)
+            return self._staged(clips, layers)
+
+    def _staged(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        return self.states([self.entry(clip) for clip in clips], layers) if clips else []
 
     def alike(self, sizes: Sequence[int]) -> bool:
         """Whether clips of so many samples run together, and what is padded for that costs little."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,18 +139,39 @@ def test_clips_of_one_length_run_together_and_long_ones_in_stages(
     assert ran == [[24000, 24003], [24000], [5000, 5000]]  # 74 frames each, of which 160 hold two, and 15
 
 
-def test_clips_that_memory_does_not_hold_run_in_stages(
-    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("most", [2, 0])
+def test_clips_that_memory_does_not_hold(
+    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    def fail(self: Clips, some: Sequence[Any], layers: tuple[int, ...]) -> Any:
-        raise ProviderError("out of memory")
+    """They run in smaller batches, and where even one is too much, in stages."""
+    ran: list[int] = []
+    states = Clips.states
 
-    monkeypatch.setattr(Clips, "states", fail)
-    clip = sound(5000, 1)
-    got = Encoder(model.bundle, provider="cpu").embed_samples(clip).hidden
-    np.testing.assert_array_equal(
-        got, Encoder(model.bundle, provider="cpu", attention="fused").embed_samples(clip).hidden
-    )
+    def short(self: Clips, some: Sequence[Any], layers: tuple[int, ...]) -> Any:
+        if len(some) > most:
+            raise ProviderError("out of memory")
+        ran.append(len(some))
+        return states(self, some, layers)
+
+    monkeypatch.setattr(Clips, "states", short)
+    clips = [sound(5000, seed) for seed in range(5)]
+    encoder, staged = (Encoder(model.bundle, provider="cpu", attention=kind) for kind in (None, "fused"))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        batch = encoder.embed_samples_batch(clips)
+    for clip, got in zip(clips, batch, strict=True):
+        assert (errors(got.hidden, staged.embed_samples(clip).hidden) < 3e-5).all()
+    assert ran == ([2, 1, 2] if most else [])
+    said = {str(one.message) for one in told}
+    assert said == (set() if most else {"clips of 5000 samples run in stages: out of memory"})
+
+
+@pytest.mark.parametrize("options", [{"chunk": 50}, {"attention": "fused"}])
+def test_who_asks_for_stages_gets_them(
+    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(Clips, "states", None)
+    assert Encoder(model.bundle, provider="cpu", **options).embed_samples(sound(5000)).hidden.shape == (1, 15, 64)
 
 
 def test_memory_of_whole_clips(model: Any, whole_on_the_cpu: int) -> None:
