@@ -38,7 +38,7 @@ class Encoder:
     bundle
         A bundle's directory.
     provider : str
-        ``auto``, ``tensorrt``, ``cuda``, ``openvino`` or ``cpu``.
+        ``auto``, ``cuda``, ``tensorrt``, ``openvino`` or ``cpu``.
     precision : str
         ``fp32``, or another that the provider computes in (see `mertric.providers`) and the bundle was exported in.
     threads : int or None

@@ -99,16 +99,6 @@ PROVIDERS: Mapping[str, Provider] = {
     provider.name: provider
     for provider in (
         Provider(
-            name="tensorrt",
-            ort_name="TensorrtExecutionProvider",
-            precisions={"fp32": "fp32", "fp16": "fp16"},
-            attention="portable",
-            needs='an NVIDIA GPU and pip install "mertric[tensorrt]", without onnxruntime beside onnxruntime-gpu',
-            batches={"fp32": BATCH, "fp16": BATCH},
-            chunk=1024,
-            readers=8,
-        ),
-        Provider(
             name="cuda",
             ort_name="CUDAExecutionProvider",
             precisions={"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"},
@@ -118,6 +108,16 @@ PROVIDERS: Mapping[str, Provider] = {
             fixed=FixedShapes(captured=True),
             chunk=1024,
             clips=27000,
+            readers=8,
+        ),
+        Provider(
+            name="tensorrt",
+            ort_name="TensorrtExecutionProvider",
+            precisions={"fp32": "fp32", "fp16": "fp16"},
+            attention="portable",
+            needs='an NVIDIA GPU and pip install "mertric[tensorrt]", without onnxruntime beside onnxruntime-gpu',
+            batches={"fp32": BATCH, "fp16": BATCH},
+            chunk=1024,
             readers=8,
         ),
         Provider(
@@ -140,7 +140,7 @@ PROVIDERS: Mapping[str, Provider] = {
         ),
     )
 }
-"""All providers, the fastest first."""
+"""All providers, the fastest first. TensorRT, which runs clips in stages, comes after CUDA."""
 
 
 def get_provider(name: str, precision: str) -> Provider:

@@ -33,7 +33,7 @@ def options(name: str, precision: str = "fp32", threads: int | None = None) -> d
 
 
 def test_the_fastest_come_first() -> None:
-    assert list(PROVIDERS) == ["tensorrt", "cuda", "openvino", "cpu"]
+    assert list(PROVIDERS) == ["cuda", "tensorrt", "openvino", "cpu"]
 
 
 def test_openvino_is_always_told_its_precision() -> None:
@@ -144,9 +144,9 @@ def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("provider", "precision", "message"),
     [
-        ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, tensorrt, cuda, openvino, cpu"),
+        ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, cuda, tensorrt, openvino, cpu"),
         ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32, int8; bf16 is for cuda, openvino"),
-        ("cpu", "fp16", r"'fp16' was asked for on cpu, which computes in fp32, int8; fp16 is for tensorrt, cuda"),
+        ("cpu", "fp16", r"'fp16' was asked for on cpu, which computes in fp32, int8; fp16 is for cuda, tensorrt"),
         ("tensorrt", "bf16", r"'bf16' was asked for on tensorrt, which computes in fp32, fp16; bf16 is for cuda"),
         ("auto", "int4", r"no provider computes in 'int4'"),
     ],
@@ -173,7 +173,7 @@ def test_auto_takes_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
     works.remove("openvino")
     assert choose_device("auto", "int8").provider.name == "cpu"
     monkeypatch.setattr(session, "probe", lambda provider: f"{provider.name} is broken")
-    with pytest.raises(ProviderError, match="tensorrt: tensorrt is broken; cuda: cuda is broken; cpu: cpu"):
+    with pytest.raises(ProviderError, match="cuda: cuda is broken; tensorrt: tensorrt is broken; cpu: cpu"):
         choose_device("auto", "fp32")
 
 
