@@ -28,6 +28,24 @@ class _Key(NamedTuple):
     frames: int = 0
 
 
+def spare_frames(*, receptive_field: int, taps: int, stride: int, rows_per_frame: int) -> int:
+    """Frames more than a clip has that its windows are for, at least one: they then reach all samples it can have.
+
+    A clip's mean, variance and GroupNorm are over all of them, though no frame may see the last.
+
+    Parameters
+    ----------
+    receptive_field
+        Samples that a frame sees.
+    taps, stride
+        Samples of a window, and between two.
+    rows_per_frame
+        Windows a frame.
+    """
+    blocks = -(-(receptive_field - 1) // stride) + 1 - -(-taps // stride)
+    return max(1, -(-blocks // rows_per_frame))
+
+
 class Clips:
     """Runs clips of one length from samples to hidden states. Safe to use from several threads.
 
@@ -45,6 +63,14 @@ class Clips:
         self._device = device
         first = bundle.first_convolution()
         self._stride, self._taps, self._channels = first.stride, first.taps, len(first.weight)
+        self._spare = spare_frames(
+            receptive_field=bundle.receptive_field,
+            taps=first.taps,
+            stride=first.stride,
+            rows_per_frame=bundle.rows_per_frame,
+        )
+        # LayerNorm, which stands in the graph where the fold has no GroupNorm, is in float32.
+        self._item = 2 if device.graphs == "fp16" and first.scale is not None else 4
         self._sessions: dict[_Key, Session] = {}
         self._lock = threading.Lock()
 
@@ -67,20 +93,18 @@ class Clips:
         if self._device.provider.fixed is not None:
             self._session(_Key(layers, clips, frames))
 
+    def close(self) -> None:
+        """Let go of all sessions, and of the memory that they hold; they are opened again when they are needed."""
+        with self._lock:
+            self._sessions.clear()
+
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take.
 
         At the widest there is what the first convolution gives, before and after its GELU; outputs are in float32.
         """
-        item = np.dtype(np.float16 if self._device.graphs == "fp16" else np.float32).itemsize
         rows = self._bundle.rows_per_frame * (frames + self._spare)
-        return clips * (2 * rows * self._channels * item + 4 * layers * frames * self._bundle.dim)
-
-    @property
-    def _spare(self) -> int:
-        """Frames more than a clip has that its windows are for, see `mertric_export.clip_fold`."""
-        blocks = -(-(self._bundle.receptive_field - 1) // self._stride) + 1 - -(-self._taps // self._stride)
-        return max(1, -(-blocks // self._bundle.rows_per_frame))
+        return clips * (2 * rows * self._channels * self._item + 4 * layers * frames * self._bundle.dim)
 
     def _blocks(self, frames: int) -> int:
         """Blocks of samples that the windows of clips of so many frames reach."""

@@ -149,7 +149,7 @@ class Encoder:
         layers: Sequence[int] | Literal["all"] | None = None,
         protocol: str = "paper",
     ) -> list[Embeddings]:
-        """Compute hidden states of several clips, of any lengths, in one run of the encoder.
+        """Compute hidden states of several clips, of any lengths, in as few runs as the provider is fastest with.
 
         Takes and raises what `embed` does. Each clip gets what it would get alone.
         """
@@ -213,6 +213,7 @@ class Encoder:
 
         Embeds silence. A provider that gains from fixed shapes (`mertric.providers`) also gets a session for each of
         these lengths, with its own copy of the weights in memory: for a service that embeds the same lengths all day.
+        On CUDA call this before other threads embed: while a graph is recorded, none may take memory.
 
         Parameters
         ----------
@@ -284,7 +285,7 @@ class Encoder:
     def embed_samples_batch(
         self, clips: Sequence[NDArray[np.float32]], *, layers: Sequence[int] | Literal["all"] | None = None
     ) -> list[Embeddings]:
-        """Compute hidden states of several clips of prepared samples, each as `embed_samples` takes it, in one run."""
+        """Compute hidden states of several clips of prepared samples, each as `embed_samples` takes it."""
         chosen = self.check_layers(layers)
         if not clips:
             return []

@@ -14,7 +14,7 @@ from mertric.frontend import FrontEnd
 from mertric.transformer import Transformer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -55,49 +55,59 @@ class Network:
         self._bundle, self._device, self._chunk = bundle, device, chunk
         self._attention = attention or device.provider.attention
         self._most = device.provider.clips if attention is None and chunk is None else 0
-        self._clips = Clips(bundle, device=device)
+        self._clips = Clips(bundle, device=device) if self._most else None
         self._transformer = Transformer(bundle, device=device, attention=self._attention)
         self._opened: FrontEnd | None = None
         self._lock = threading.Lock()
+        if self._clips is not None:
+            bundle.check_files(device.graphs)
+            return
         with ThreadPoolExecutor(1) as pool:
             check = pool.submit(bundle.check_files, device.graphs)
             try:
-                if not self._most:
-                    self._frontend()
+                self._frontend()
             finally:
                 check.result()  # a damaged file is a better reason than what ONNX Runtime makes of it
 
     def embed(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips [samples] of any lengths: for each float32 [layers, frames, dim], what it would give alone."""
         found: dict[int, NDArray[np.float32]] = {}
-        for part in self._parts(clips):
-            found |= zip(part, self._together([clips[index] for index in part], layers), strict=True)
+        if self._clips is not None:
+            lengths: dict[int, list[int]] = {}
+            for index, clip in enumerate(clips):
+                lengths.setdefault(self._bundle.frames(clip.size), []).append(index)
+            for frames, indices in lengths.items():
+                found |= self._embed_whole(self._clips, {index: clips[index] for index in indices}, frames, layers)
         rest = [index for index in range(len(clips)) if index not in found]
-        found |= zip(rest, self._staged([clips[index] for index in rest], layers), strict=True)
+        if rest:
+            found |= zip(rest, self.states([self.entry(clips[index]) for index in rest], layers), strict=True)
         return [found[index] for index in range(len(clips))]
 
-    def _parts(self, clips: Sequence[NDArray[np.float32]]) -> Iterator[list[int]]:
-        """Find the clips to run whole: by their indices, those that run together."""
-        lengths: dict[int, list[int]] = {}
-        for index, clip in enumerate(clips):
-            lengths.setdefault(self._bundle.frames(clip.size), []).append(index)
-        for frames, indices in lengths.items():
-            if most := self._most // frames:
-                yield from (indices[start : start + most] for start in range(0, len(indices), most))
+    def _embed_whole(
+        self, whole: Clips, clips: dict[int, NDArray[np.float32]], frames: int, layers: tuple[int, ...]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Run clips of one length whole, as many at once as there is room for; those for which there is none are left.
 
-    def _together(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
-        """Run clips of one length whole; where memory runs out, half of them at a time, and one alone in stages."""
-        try:
-            return self._clips.states(clips, layers)
-        except ProviderError as error:
-            if len(clips) > 1:
-                half = len(clips) // 2
-                return [*self._together(clips[:half], layers), *self._together(clips[half:], layers)]
-            warnings.warn(f"clips of {clips[0].size} samples run in stages: {error}", stacklevel=4)
-            return self._staged(clips, layers)
+        Where memory runs out, half as much is tried from then on, and a clip that is too long alone is left to stages.
+        """
+        found: dict[int, NDArray[np.float32]] = {}
+        waiting = list(clips)
+        while waiting and (together := self._room(frames)):
+            part = waiting[:together]
+            try:
+                found |= zip(part, whole.states([clips[index] for index in part], layers), strict=True)
+            except ProviderError as error:
+                self._most = len(part) // 2 * frames if len(part) > 1 else frames - 1
+                if not self._room(frames):
+                    whole.close()
+                    warnings.warn(f"clips of {frames} frames and more run in stages: {error}", stacklevel=4)
+            else:
+                del waiting[:together]
+        return found
 
-    def _staged(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
-        return self.states([self.entry(clip) for clip in clips], layers) if clips else []
+    def _room(self, frames: int) -> int:
+        """Clips of so many frames that run whole at once."""
+        return self._most // max(frames, 1)
 
     def alike(self, sizes: Sequence[int]) -> bool:
         """Whether clips of so many samples run together, and what is padded for that costs little."""
@@ -118,9 +128,8 @@ class Network:
 
         In stages, the front end takes clip after clip, and keeps what it took.
         """
-        together = min(clips, self._most // frames)
-        if together:
-            return self._clips.memory(together, frames, layers)
+        if self._clips is not None and (room := self._room(frames)):
+            return self._clips.memory(min(clips, room), frames, layers)
         return self._frontend().memory(frames) + self._transformer.memory(clips, frames, layers)
 
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
@@ -130,8 +139,8 @@ class Network:
         as it would without them.
         """
         try:
-            if clips * frames <= self._most:
-                self._clips.fix(clips, frames, layers)
+            if self._clips is not None and (room := self._room(frames)):
+                self._clips.fix(min(clips, room), frames, layers)
             else:
                 self._transformer.fix(clips, frames, layers)
                 self._frontend().fix(frames)

@@ -86,8 +86,9 @@ class Provider:
 
 
 _ATTENTION = 1 | 2 | 16
-"""ONNX Runtime's kernels for attention on CUDA, as bits: flash, memory-efficient, unfused. TensorRT's may hold scores
-in float16, which ends at 65504."""
+"""ONNX Runtime's kernels for attention on CUDA, as bits: flash and memory-efficient, which hold scores in float32, and
+unfused, which cannot be left out and runs where a GPU has neither. TensorRT's may hold them in float16, which ends at
+65504."""
 _CAPTURED_ATTENTION = _ATTENTION | 8
 """And cuDNN's, which is faster, but takes some 75 ms to get ready for a new shape."""
 FRAMES = (1, 374, 2249)
@@ -140,7 +141,7 @@ PROVIDERS: Mapping[str, Provider] = {
         ),
     )
 }
-"""All providers, the fastest first. TensorRT, which runs clips in stages, comes after CUDA."""
+"""All providers, the fastest first."""
 
 
 def get_provider(name: str, precision: str) -> Provider:

@@ -98,7 +98,7 @@ class Scheduler:
         ----------
         reads
             For each clip a function that returns its prepared samples (`Encoder.prepare`) or raises a `MertricError`.
-            They are called in order, from as many threads as `Encoder.readers`.
+            They are begun in order, in as many threads as `Encoder.readers`.
         """
         remaining = enumerate(reads)
         reading: deque[tuple[int, Future[Samples]]] = deque()
@@ -107,7 +107,10 @@ class Scheduler:
         turn = 0
         with ThreadPoolExecutor(self._encoder.readers, thread_name_prefix="mertric-read") as pool:
             while True:
-                while len(reading) < max(_READING, self._most) and (following := next(remaining, None)) is not None:
+                while (
+                    len(reading) < max(_READING, self._most, self._encoder.readers)
+                    and (following := next(remaining, None)) is not None
+                ):
                     reading.append((following[0], pool.submit(following[1])))
                 if reading and self._room_for_more(waiting):
                     number, future = reading.popleft()

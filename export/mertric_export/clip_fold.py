@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     from mertric_export.graph import GraphBuilder
 
 
-def spare_frames(config: MertConfig) -> int:
-    """Frames more than a clip has that its windows are for, at least one: they then reach all samples that it can have.
-
-    A clip's mean, variance and GroupNorm are over all of them, though no frame may see the last.
-    """
-    taps, stride = config.conv_kernel[0], config.conv_stride[0]
-    blocks = -(-(config.receptive_field - 1) // stride) + 1 - -(-taps // stride)
-    return max(1, -(-blocks // alignment(config)))
-
-
 def add_fold(
     graph: GraphBuilder, config: MertConfig, tensors: Mapping[str, NDArray[np.float32]], samples: str, sizes: str
 ) -> tuple[str, str]:

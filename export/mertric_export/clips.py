@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from mertric_export.clip_fold import add_fold, spare_frames
+from mertric.clips import spare_frames
+from mertric_export.clip_fold import add_fold
 from mertric_export.clip_layers import ClipLayers
-from mertric_export.frontend import add_frontend
+from mertric_export.frontend import add_frontend, alignment
 from mertric_export.positions import add_positions, reach
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def build_clips(
     With s samples between two windows of the first convolution, and `a` windows a frame (see
     `mertric_export.frontend.alignment`): ``samples`` [batch, blocks, s], each clip's one after the other, then zeros,
     and ``sizes`` int64 [batch], samples of each clip, give ``state_0`` to ``state_L`` [batch, frames, hidden_size], all
-    float32. There are a * (frames + f) windows, f from `mertric_export.clip_fold.spare_frames`, and blocks for the last
+    float32. There are a * (frames + f) windows, f from `mertric.clips.spare_frames`, and blocks for the last
     of them.
 
     Parameters
@@ -55,7 +56,7 @@ def build_clips(
     leading = [0] * (config.feat_extract_norm == "group")
     pads = graph.integers(*leading, 0, 0, *leading, columns - taps - 1, 0)
     weight = graph.folded("conv0.product", windows, graph.node("folded", "Pad", folded, pads))
-    features = add_frontend(graph, config, tensors, weight, spare=spare_frames(config))
+    features = add_frontend(graph, config, tensors, weight, spare=_spare_frames(config))
     before, after = reach(config)
     features = graph.widen(features)
     around = graph.node("features.padded", "Pad", graph.narrow(features), graph.integers(0, before, 0, 0, after, 0))
@@ -63,3 +64,12 @@ def build_clips(
     graph.output(state, "state_0", ("batch", "frames", config.hidden_size))
     ClipLayers(config, tensors, graph, "fused").add(state)
     return graph.model()
+
+
+def _spare_frames(config: MertConfig) -> int:
+    return spare_frames(
+        receptive_field=config.receptive_field,
+        taps=config.conv_kernel[0],
+        stride=config.conv_stride[0],
+        rows_per_frame=alignment(config),
+    )

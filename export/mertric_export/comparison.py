@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mertric.demo import SAMPLE_RATE
-from mertric.encoder import Encoder
 from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance
 from mertric.protocol import get_protocol
@@ -17,6 +16,7 @@ from mertric_export.material import PROTOCOL
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mertric.encoder import Encoder
     from mertric_export.material import Clip, Material
 
     States = NDArray[np.float16] | NDArray[np.float32]
@@ -135,7 +135,7 @@ def _measure_layers(
 
 def _again(encoder: Encoder) -> Encoder:
     """Open an encoder anew: one keeps a session, with its own copy of the weights, for each set of layers."""
-    return Encoder(encoder.bundle.path, provider=encoder.provider, precision=encoder.precision)
+    return type(encoder)(encoder.bundle.path, provider=encoder.provider, precision=encoder.precision)
 
 
 def _errors(state: NDArray[np.float32], other: NDArray[np.float32]) -> _Errors:

@@ -13,6 +13,8 @@ from mertric.session import probe
 from mertric_export.comparison import METRICS, compare
 from mertric_export.emulation import runnable
 from mertric_export.material import made_up_music
+from mertric_export.precisions import PRECISIONS
+from mertric_export.whole import WholeEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -61,7 +63,9 @@ def compare_precisions(
         graphs = PROVIDERS[provider].precisions.get(precision, precision)
         try:
             with runnable(bundle, provider=provider, precision=precision) as (directory, run_as):
-                found = compare(reference, Encoder(directory, provider=provider, precision=run_as), material)
+                whole = run_as != precision and PRECISIONS[precision].clips is not None  # as a GPU would
+                kind = WholeEncoder if whole else Encoder
+                found = compare(reference, kind(directory, provider=provider, precision=run_as), material)
         except MertricError as error:
             problem = f"{precision} on {provider} could not be compared with fp32 ({error})"
             if precision != "fp32":

@@ -121,8 +121,8 @@ class NarrowBuilder(GraphBuilder):
 class HalfBuilder(NarrowBuilder):
     """Builds graphs with products, convolutions, GELU and ``fused`` attention in float16, as their types say.
 
-    Inputs and outputs, the fold's product, LayerNorms and what residuals are added to are in float32, and so are the
-    other kinds of attention: scores, before their softmax, may be beyond float16, and only the kernels for ``fused``
+    Inputs and outputs, the fold's product, LayerNorms and what residuals are added to are in float32, and so is
+    ``portable`` attention: scores, before their softmax, may be beyond float16, and only the kernels for ``fused``
     hold them in float32. What is computed from a value in float16 is in float16, up to `widen`.
     """
 
@@ -135,19 +135,6 @@ class HalfBuilder(NarrowBuilder):
     def widen(self, value: str) -> str:
         """Bring a value to float32."""
         return self._to_float32(value) if value in self._narrow else value
-
-    def folded(self, name: str, windows: str, weights: str) -> str:
-        """Add the product in float16, of both factors in two parts, see `mertric.fold.FoldedClip.split`."""
-        high, low = self._parts(windows)
-        weights_high, weights_low = self._parts(weights)
-        left = self.node(f"{name}.windows", "Concat", high, high, low, axis=-1)
-        right = self.node(f"{name}.weights", "Concat", weights_high, weights_low, weights_high, axis=-2)
-        return self.node(name, "MatMul", left, right)
-
-    def _parts(self, value: str) -> tuple[str, str]:
-        """Part a value into what float16 keeps of it and what it leaves, both in float16."""
-        high = self._to_narrow(value)
-        return high, self._to_narrow(self.node(f"{value}.rest", "Sub", value, self._to_float32(high)))
 
     def weight(self, name: str, array: NDArray[np.float32]) -> str:
         """Refer to a weight in float16; ExportError where it is beyond the range of that."""
@@ -163,9 +150,25 @@ class HalfBuilder(NarrowBuilder):
 
 
 class HalfClipsBuilder(HalfBuilder):
-    """Builds the graph of whole clips in float16, with what ONNX Runtime's CUDA provider does fastest."""
+    """Builds the graph of whole clips in float16, with what ONNX Runtime's CUDA provider does fastest.
+
+    The fold's product is in float16 too, its factors in two parts each.
+    """
 
     coarse = False
+
+    def folded(self, name: str, windows: str, weights: str) -> str:
+        """Add the product in float16, of both factors in two parts, see `mertric.fold.FoldedClip.split`."""
+        high, low = self._parts(windows)
+        weights_high, weights_low = self._parts(weights)
+        left = self.node(f"{name}.windows", "Concat", high, high, low, axis=-1)
+        right = self.node(f"{name}.weights", "Concat", weights_high, weights_low, weights_high, axis=-2)
+        return self.node(name, "MatMul", left, right)
+
+    def _parts(self, value: str) -> tuple[str, str]:
+        """Part a value into what float16 keeps of it and what it leaves, both in float16."""
+        high = self._to_narrow(value)
+        return high, self._to_narrow(self.node(f"{value}.rest", "Sub", value, self._to_float32(high)))
 
     def gelu(self, name: str, value: str, channels: int) -> str:
         """Add a GELU as the operator that has a bias, here 0: its kernel is twice as fast."""

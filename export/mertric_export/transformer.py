@@ -47,9 +47,9 @@ def build_encoder(
         From `mertric_export.centring.centre`.
     variant
         ``fused`` has attention as one ``com.microsoft`` operator, whose CPU and CUDA kernels never form the
-        frames x frames matrix. ``portable`` and ``pointwise`` have ONNX
-        operators only; in the latter the product that ends each residual branch is a convolution of one tap, to which
-        OpenVINO adds the residual in the same pass, where all shapes are fixed.
+        frames x frames matrix. ``portable`` and ``pointwise`` have ONNX operators only; in the latter the product that
+        ends each residual branch is a convolution of one tap, to which OpenVINO adds the residual in the same pass,
+        where all shapes are fixed.
     builder
         What the graph computes in, see `mertric_export.precisions`.
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mertric.clips import Clips
+from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
 from mertric.errors import ExportError
-from mertric.providers import FixedShapes
-from mertric.session import choose_device
 from mertric_export.emulation import runnable
 from mertric_export.precisions import PRECISIONS
 from mertric_export.reference import hidden_states
+from mertric_export.whole import whole_clips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mertric.bundle import Bundle
     from mertric_export.checkpoint import Checkpoint
 
 TOLERANCE = 1e-4
@@ -49,12 +46,12 @@ def verify(checkpoint: Checkpoint, bundle: Path, precision: str = "fp32") -> dic
     tolerance = TOLERANCE if precision == "fp32" else COARSE_TOLERANCE
     rate = checkpoint.config.sample_rate
     samples = check_clip(rate)
-    clips = [samples, samples[: samples.size // 2]]
+    clips = [samples, samples[: samples.size // 2], np.ascontiguousarray(samples[::-1])]
     expected = [np.stack(hidden_states(checkpoint, clip)) for clip in clips]
     figures: dict[str, float] = {}
     with runnable(bundle, provider="cpu", precision=precision) as (directory, run_as):
         for graph, states in _runs(directory, precision, run_as, clips):
-            each = [_differences(got, exact) for got, exact in zip(states, expected, strict=False)]
+            each = [_differences(got, expected[index]) for index, got in states.items()]
             differences = np.max(each, axis=0)
             worst = int(np.argmax(differences))
             if not differences[worst] <= tolerance:
@@ -69,26 +66,25 @@ def verify(checkpoint: Checkpoint, bundle: Path, precision: str = "fp32") -> dic
 
 def _runs(
     directory: Path, precision: str, run_as: str, clips: Sequence[NDArray[np.float32]]
-) -> Iterator[tuple[str, Sequence[NDArray[np.float32]]]]:
-    """Run every graph of a precision on the CPU: its name, and all hidden states of the clips or of the first."""
+) -> Iterator[tuple[str, dict[int, NDArray[np.float32]]]]:
+    """Run every graph of a precision on the CPU: its name, and by their indices all hidden states of some clips.
+
+    They are in one batch, of different lengths where the graph takes that; whole clips are of one.
+    """
     for variant in PRECISIONS[precision].variants:
         encoder = Encoder(directory, provider="cpu", precision=run_as, attention=variant)
-        some = clips[:1] if variant == "fused" else clips
-        yield variant, [found.hidden for found in encoder.embed_samples_batch(some, layers="all")]
+        some = [0] if variant == "fused" else [0, 1]
+        batch = encoder.embed_samples_batch([clips[index] for index in some], layers="all")
+        yield variant, {index: found.hidden for index, found in zip(some, batch, strict=True)}
     if PRECISIONS[precision].clips is None:
         return
-    bundle, layers = encoder.bundle, tuple(range(encoder.layers + 1))
-    whole = whole_clips(bundle, run_as)
-    yield "clips", whole.states(clips[:1], layers)
+    bundle = read_bundle(directory)
+    layers, whole = tuple(range(bundle.layers + 1)), whole_clips(bundle, run_as)
+    equal = {index: clips[index] for index in (0, 2)}
+    yield "clips", dict(zip(equal, whole.states(list(equal.values()), layers), strict=True))
     if PRECISIONS[precision].fixed_clips is not None:
-        whole.fix(1, bundle.frames(clips[0].size), layers)
-        yield "clips.fixed", whole.states(clips[:1], layers)
-
-
-def whole_clips(bundle: Bundle, precision: str) -> Clips:
-    """Open the graphs of whole clips on the CPU, which otherwise runs clips in stages, and for fixed shapes too."""
-    device = choose_device("cpu", precision)
-    return Clips(bundle, device=replace(device, provider=replace(device.provider, fixed=FixedShapes())))
+        whole.fix(2, bundle.frames(clips[0].size), layers)
+        yield "clips.fixed", dict(zip(equal, whole.states(list(equal.values()), layers), strict=True))
 
 
 def _differences(got: NDArray[np.float32], exact: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,10 @@ RATE = 24000
 TOLERANCE = {"fp32": 3e-5, "fp16": 0.03, "bf16": 0.15}
 """Largest error over the root mean square of a hidden state."""
 
-pytestmark = pytest.mark.skipif(probe(PROVIDERS["cuda"]) is not None, reason="CUDA does not work here")
+pytestmark = [
+    pytest.mark.skipif(probe(PROVIDERS["cuda"]) is not None, reason="CUDA does not work here"),
+    pytest.mark.filterwarnings("error"),  # a clip that runs in stages, or a session that cannot be fixed
+]
 
 
 @pytest.fixture(scope="module", params=["95m", "330m"])
@@ -55,6 +58,12 @@ def difference(got: NDArray[np.float32], expected: NDArray[np.float32]) -> float
     return float((np.abs(got - expected).max(axis=(1, 2)) / rms).max())
 
 
+def sessions(encoder: Encoder) -> set[tuple[int, str]]:
+    """For each session of whole clips how many it is fixed for, 0 if it is not, and its graph."""
+    whole = encoder._network._clips
+    return set() if whole is None else {(key.clips, session.name) for key, session in whole._sessions.items()}
+
+
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_every_kind_of_run_gives_what_the_cpu_gives(bundle: Path, precision: str) -> None:
     exact = Encoder(bundle, provider="cpu")
@@ -64,8 +73,11 @@ def test_every_kind_of_run_gives_what_the_cpu_gives(bundle: Path, precision: str
     tolerance = TOLERANCE[precision]
     for got, right in zip(encoder.embed_samples_batch(clips, layers="all"), expected, strict=True):
         assert difference(got.hidden, right) < tolerance
+    assert sessions(encoder) == {(0, "clips.onnx")}
     encoder.warm_up([5], batch=3, layers="all")
     encoder.warm_up([5], layers="all")
+    fixed = "clips.fixed.onnx" if precision == "fp16" else "clips.onnx"
+    assert sessions(encoder) == {(0, "clips.onnx"), (1, fixed), (3, fixed)}
     equal = [clips[2], clips[4], clips[5]]
     for index, got in zip((2, 4, 5), encoder.embed_samples_batch(equal, layers="all"), strict=True):
         assert difference(got.hidden, expected[index]) < tolerance
@@ -106,6 +118,8 @@ def test_clips_too_long_to_run_whole(bundle: Path, monkeypatch: pytest.MonkeyPat
     staged = Encoder(bundle, provider="cuda")
     for got, right in zip(staged.embed_samples_batch(clips), expected, strict=True):
         assert difference(got.hidden, right) < 3e-5
+    assert sessions(staged) == {(0, "clips.onnx")}  # for the clip of 1 s
+    assert staged._network._opened is not None
 
 
 def test_auto_takes_it(bundle: Path) -> None:

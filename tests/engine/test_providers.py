@@ -59,7 +59,7 @@ def test_cuda_lets_16_bits_use_tensor_cores_where_nothing_is_in_float32() -> Non
     assert told == options("cuda") | {"use_tf32": "1", "prefer_nhwc": "1"}
 
 
-def test_attention_on_cuda_holds_scores_in_float32_and_is_ready_at_once() -> None:
+def test_attention_on_cuda_takes_no_kernels_of_tensorrt_and_is_ready_at_once() -> None:
     """Flash, memory-efficient and unfused attention; neither TensorRT's kernels nor cuDNN's."""
     assert options("cuda")["sdpa_kernel"] == str(1 | 2 | 16)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,12 @@ from mertric.errors import ProviderError
 from mertric.providers import PROVIDERS
 from mertric_export import export
 from mertric_export.checkpoint import read_checkpoint
-from mertric_export.clip_fold import spare_frames
 from mertric_export.emulation import runnable
 from mertric_export.export import Provenance
 from mertric_export.manifest import write_manifest
 from mertric_export.reference import hidden_states
 from mertric_export.synthetic import write_checkpoint
-from mertric_export.verify import whole_clips
+from mertric_export.whole import WholeEncoder, whole_clips
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +79,8 @@ def test_every_family(tmp_path: Path, sound: Sound, changes: dict[str, Any], pre
         whole.fix(1, read_bundle(directory).frames(5000), layers)
         (got,) = whole.states(clips[1:], layers)
         assert (errors(got, expected[1]) < BOUNDS[precision]).all()
+        opened = {(key.clips, session.name) for key, session in whole._sessions.items()}
+        assert opened == {(0, "clips.onnx"), (1, "clips.fixed.onnx" if precision == "fp16" else "clips.onnx")}
 
 
 @pytest.mark.parametrize("changes", [FAMILIES[0], FAMILIES[4]])
@@ -93,15 +95,6 @@ def test_every_sample_counts(tmp_path: Path, sound: Sound, changes: dict[str, An
         (got,) = whole.states([clip], tuple(range(config.num_hidden_layers + 1)))
         assert (errors(got, right) < 1e-5).all(), size
         assert whole._inputs([clip], config.frames(size))["samples"].size >= size
-
-
-def test_the_runtime_and_the_graph_agree_on_spare_frames(tmp_path: Path) -> None:
-    for number, changes in enumerate(FAMILIES):
-        home = tmp_path / str(number)
-        home.mkdir()
-        checkpoint = checkpoint_of(changes, home)
-        whole = whole_clips(read_bundle(export_graphs(checkpoint, home / "bundle", ["fp32"])), "fp32")
-        assert whole._spare == spare_frames(checkpoint.config)
 
 
 def test_silence_and_one_layer(model: Any) -> None:
@@ -143,14 +136,14 @@ def test_clips_of_one_length_run_together_and_long_ones_in_stages(
 def test_clips_that_memory_does_not_hold(
     model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
-    """They run in smaller batches, and where even one is too much, in stages."""
+    """They run in smaller batches, and where even one is too much, in stages; what failed once is not tried again."""
     ran: list[int] = []
     states = Clips.states
 
     def short(self: Clips, some: Sequence[Any], layers: tuple[int, ...]) -> Any:
+        ran.append(len(some))
         if len(some) > most:
             raise ProviderError("out of memory")
-        ran.append(len(some))
         return states(self, some, layers)
 
     monkeypatch.setattr(Clips, "states", short)
@@ -158,12 +151,34 @@ def test_clips_that_memory_does_not_hold(
     encoder, staged = (Encoder(model.bundle, provider="cpu", attention=kind) for kind in (None, "fused"))
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        batch = encoder.embed_samples_batch(clips)
-    for clip, got in zip(clips, batch, strict=True):
+        batches = [*encoder.embed_samples_batch(clips), *encoder.embed_samples_batch(clips)]
+    for clip, got in zip(clips * 2, batches, strict=True):
         assert (errors(got.hidden, staged.embed_samples(clip).hidden) < 3e-5).all()
-    assert ran == ([2, 1, 2] if most else [])
-    said = {str(one.message) for one in told}
-    assert said == (set() if most else {"clips of 5000 samples run in stages: out of memory"})
+    assert ran == ([5, 2, 2, 1, 2, 2, 1] if most else [5, 2, 1])
+    said = [str(one.message) for one in told]
+    assert said == ([] if most else ["clips of 15 frames and more run in stages: out of memory"])
+    shorter = encoder.embed_samples(clips[0][:4000]).hidden.shape
+    assert (shorter, ran[-1]) == ((1, 12, 64), 1)
+
+
+def test_a_graph_that_fails_where_there_are_no_stages_is_an_error(model: Any, sound: Sound, tmp_path: Path) -> None:
+    bundle = shutil.copytree(model.bundle, tmp_path / "bundle")
+    encoder = WholeEncoder(bundle)
+    (bundle / "fp32" / "clips.onnx").unlink()
+    with pytest.raises(ProviderError, match=r"there is no clips.onnx in fp32"):
+        encoder.embed_samples(sound(5000))
+
+
+def test_whole_clips_by_name(model: Any, sound: Sound) -> None:
+    clip = sound(5000, 1)
+    whole, staged = WholeEncoder(model.bundle), Encoder(model.bundle, provider="cpu")
+    assert (errors(whole.embed_samples(clip).hidden, staged.embed_samples(clip).hidden) < 3e-5).all()
+    assert [session.name for session in whole._whole._sessions.values()] == ["clips.onnx"]
+
+
+@pytest.mark.parametrize("size", [0, 100, 399])
+def test_memory_of_less_than_a_frame(model: Any, whole_on_the_cpu: int, size: int) -> None:
+    assert Encoder(model.bundle, provider="cpu").memory(1, size) > 0
 
 
 @pytest.mark.parametrize("options", [{"chunk": 50}, {"attention": "fused"}])
@@ -196,5 +211,5 @@ def test_warming_up_fixes_whole_clips(
 
     monkeypatch.setattr(Clips, "fix", spy)
     encoder = Encoder(model.bundle, provider="cpu")
-    encoder.warm_up([1.0, 3.0], batch=2)
-    assert fixed == [(2, 74)]  # of 3 s not even one clip runs whole
+    encoder.warm_up([1.0, 3.0], batch=3)
+    assert fixed == [(2, 74)]  # of which 160 frames hold two, and of 3 s not even one

@@ -17,7 +17,8 @@ from mertric.cli import cli
 from mertric.diagnosis import diagnose
 from mertric.errors import ExportError, MertricError, ProviderError
 from mertric.providers import PROVIDERS
-from mertric_export import gate
+from mertric.session import Session
+from mertric_export import export, gate
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.material import Material
 from mertric_export.synthetic import write_checkpoint
@@ -25,6 +26,8 @@ from mertric_export.synthetic import write_checkpoint
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from mertric.encoder import Encoder
 
 
 @pytest.fixture
@@ -110,6 +113,43 @@ def test_what_is_not_a_number_is_refused(source: Path, tmp_path: Path, monkeypat
     with pytest.raises(ExportError, match=r"int8 on cpu could not be compared with fp32 .* without --precision int8"):
         run(source, tmp_path / "bundle", precisions=["int8"])
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "graphs"),
+    [
+        ("fp16", {"clips.onnx"}),
+        ("bf16", {"clips.onnx"}),
+        ("int8", {"frontend.onnx", "positions.onnx", "encoder.fused.onnx"}),
+    ],
+)
+def test_what_is_emulated_is_what_a_gpu_runs(
+    source: Path,
+    tmp_path: Path,
+    only: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    graphs: set[str],
+) -> None:
+    only("cpu")
+    ran: set[str] = set()
+    run_session, comparing = Session.run, gate.compare
+
+    def spy(self: Session, inputs: Any) -> Any:
+        ran.add(self.name)
+        return run_session(self, inputs)
+
+    def compare(reference: Encoder, other: Encoder, material: Material) -> Any:
+        monkeypatch.setattr(Session, "run", spy)
+        for clip in material.clips.values():
+            other.embed_samples(np.asarray(clip, np.float32), layers="all")
+        monkeypatch.setattr(Session, "run", run_session)
+        return comparing(reference, other, material)
+
+    monkeypatch.setattr(gate, "compare", compare)
+    monkeypatch.setattr(export, "hold_to_bounds", lambda rows: None)  # to which a small model does not keep
+    run(source, tmp_path / "bundle", precisions=[precision])
+    assert ran == graphs
 
 
 def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,9 @@ def test_hidden_states_are_close_to_fp32(
 
 @pytest.mark.parametrize("precision", LOWER)
 @pytest.mark.parametrize("attention", ["fused", "portable"])
-def test_a_ragged_batch_is_each_alone(several: Path, sound: Callable[..., Any], precision: str, attention: str) -> None:
+def test_a_batch_of_unequal_clips_is_each_alone(
+    several: Path, sound: Callable[..., Any], precision: str, attention: str
+) -> None:
     if attention not in PRECISIONS[precision].variants:
         pytest.skip("there is no such graph")
     clips = [sound(9000, 1), 5 * sound(2000, 2), sound(12000, 3), sound(400, 4)]

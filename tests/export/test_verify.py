@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from checkpoints import SMALL
+from mertric.clips import Clips
 from mertric.errors import ExportError
 from mertric_export import verify
 from mertric_export.checkpoint import read_checkpoint
@@ -82,6 +83,27 @@ def test_a_wrong_graph_of_another_precision_fails_the_export(tmp_path: Path, mon
     monkeypatch.setattr(verify, "TOLERANCE", 10)
     source = write_checkpoint(tmp_path / "source", SMALL)
     with pytest.raises(ExportError, match=r"fp16 portable graph differs .* hidden state 2 by .*expected at most 2e-01"):
+        export_checkpoint(source, tmp_path / "bundle", provenance=Provenance(model="m"), precisions=["fp16"])
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_wrong_graph_of_whole_clips_fails_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: bool
+) -> None:
+    """Of the second clip of the batch, in shapes that vary or in fixed ones."""
+    states = Clips.states
+
+    def wrong(self: Clips, clips: Any, layers: Any) -> Any:
+        found = states(self, clips, layers)
+        if any(key.frames for key in self._sessions) == fixed:
+            found[1][2] *= 1.5
+        return found
+
+    monkeypatch.setattr(Clips, "states", wrong)
+    monkeypatch.setattr(verify, "TOLERANCE", 10)
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    name = r"clips\.fixed" if fixed else "clips"
+    with pytest.raises(ExportError, match=rf"fp16 {name} graph differs .* hidden state 2 by .*expected at most 2e-01"):
         export_checkpoint(source, tmp_path / "bundle", provenance=Provenance(model="m"), precisions=["fp16"])
 
 
