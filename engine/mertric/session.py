@@ -29,8 +29,8 @@ _EXTERNAL_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _CPU = PROVIDERS["cpu"].ort_name
 _PLUGIN = "mertric_openvino"
 _REGISTERING = threading.Lock()
-_SLOWER_FUSIONS = ["SkipLayerNormFusion"]
-"""Optimisations of ONNX Runtime that make its CPU provider slower."""
+_UNWANTED = ["SkipLayerNormFusion", "MatmulTransposeFusion"]
+"""Optimisations of ONNX Runtime that its CPU provider is slower with, or, for float64, has no kernel for in 1.21."""
 _PROBE = (
     b'\x08\n:D\n\x11\n\x01x\n\x01x\x12\x01y"\x06MatMul\x12\x05probeZ\x13\n\x01x\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02'
     b"\x08\x02\n\x02\x08\x02b\x13\n\x01y\x12\x0e\n\x0c\x08\x01\x12\x08\n\x02\x08\x02\n\x02\x08\x02B\x04\n\x00\x10\x14"
@@ -213,7 +213,7 @@ def _open(model: bytes, weights: Path | None, device: Device, options: dict[str,
     if name not in ort.get_available_providers():
         raise ProviderError(f"ONNX Runtime here has {', '.join(ort.get_available_providers())} and no {name}")
     if name == _CPU:
-        return ort.InferenceSession(model, settings, providers=[(name, options)], disabled_optimizers=_SLOWER_FUSIONS)
+        return ort.InferenceSession(model, settings, providers=[(name, options)], disabled_optimizers=_UNWANTED)
     _preload(ort, device.provider)
     providers = [(name, options), (_CPU, {})]
     return ort.InferenceSession(model, settings, providers=providers, enable_fallback=0)
