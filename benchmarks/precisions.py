@@ -50,6 +50,7 @@ def main() -> None:
             provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
             precisions=tuple(PRECISIONS),
             material=made_up_music(),
+            bounds=False,
             notify=print,
         )
         compared = {"made-up music": bundle.parity["precisions"]}

@@ -18,7 +18,7 @@ from mertric.diagnosis import diagnose
 from mertric.errors import ExportError, MertricError, ProviderError
 from mertric.providers import PROVIDERS
 from mertric.session import Session
-from mertric_export import export, gate
+from mertric_export import gate
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.material import Material
 from mertric_export.synthetic import write_checkpoint
@@ -147,8 +147,10 @@ def test_what_is_emulated_is_what_a_gpu_runs(
         return comparing(reference, other, material)
 
     monkeypatch.setattr(gate, "compare", compare)
-    monkeypatch.setattr(export, "hold_to_bounds", lambda rows: None)  # to which a small model does not keep
-    run(source, tmp_path / "bundle", precisions=[precision])
+    bundle = run(
+        source, tmp_path / "bundle", precisions=[precision], bounds=False
+    )  # a small model does not keep to them
+    assert precision in bundle.precisions
     assert ran == graphs
 
 
