@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mertric.bundle import CLIPS, FIXED_CLIPS
 from mertric.session import Session
+from mertric.sessions import Sessions
 from mertric.transformer import stacked
 
 if TYPE_CHECKING:
@@ -71,14 +71,13 @@ class Clips:
         )
         # LayerNorm, which stands in the graph where the fold has no GroupNorm, is in float32.
         self._item = 2 if device.graphs == "fp16" and first.scale is not None else 4
-        self._sessions: dict[_Key, Session] = {}
-        self._lock = threading.Lock()
+        self._sessions: Sessions[_Key] = Sessions(self._open)
 
     def states(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips [samples] that give the same number of frames: for each float32 [layers, frames, dim]."""
         (frames,) = {self._bundle.frames(clip.size) for clip in clips}
         key = _Key(layers, len(clips), frames)
-        session = self._session(key if key in self._sessions else _Key(layers))
+        session = self._sessions.open(key if key in self._sessions else _Key(layers))
         outputs = session.run(self._inputs(clips, frames))
         return [stacked([output[index] for output in outputs]) for index in range(len(clips))]
 
@@ -91,12 +90,11 @@ class Clips:
             The provider cannot. Batches then run as they would without it.
         """
         if self._device.provider.fixed is not None:
-            self._session(_Key(layers, clips, frames))
+            self._sessions.open(_Key(layers, clips, frames))
 
     def close(self) -> None:
         """Let go of all sessions, and of the memory that they hold; they are opened again when they are needed."""
-        with self._lock:
-            self._sessions.clear()
+        self._sessions.close()
 
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take.
@@ -118,12 +116,6 @@ class Clips:
             row[clip.size :] = 0
         sizes = np.array([clip.size for clip in clips], np.int64)
         return {"samples": samples.reshape(len(clips), -1, self._stride), "sizes": sizes}
-
-    def _session(self, key: _Key) -> Session:
-        with self._lock:
-            if key not in self._sessions:
-                self._sessions[key] = self._open(key)
-            return self._sessions[key]
 
     def _open(self, key: _Key) -> Session:
         graphs = self._device.graphs

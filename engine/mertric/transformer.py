@@ -11,6 +11,7 @@ import numpy as np
 from mertric.bundle import encoder_graph
 from mertric.providers import BATCH, FRAMES, PROVIDERS
 from mertric.session import Session
+from mertric.sessions import Sessions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +53,7 @@ class Transformer:
         self._bundle = bundle
         self._device = device
         self._attention = attention
-        self._sessions: dict[_Key, Session] = {}
+        self._sessions: Sessions[_Key] = Sessions(self._open)
         self._unbounded: Transformer | None = None
         self._lock = threading.Lock()
 
@@ -94,7 +95,7 @@ class Transformer:
         """
         key = self._fixed(clips, frames, _deeper(layers))
         if key is not None and key.layers:
-            self._session(key)
+            self._sessions.open(key)
 
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames.
@@ -112,7 +113,7 @@ class Transformer:
         key = self._fixed(len(entries), max(len(entry) for entry in entries), layers)
         if key is None or key not in self._sessions:
             key = _Key(self._attention, layers)
-        return self._session(key).run(self._inputs(key, entries))
+        return self._sessions.open(key).run(self._inputs(key, entries))
 
     def _inputs(self, key: _Key, entries: Sequence[NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
         """Pad a batch as its session takes it."""
@@ -133,12 +134,6 @@ class Transformer:
         """Name the session with fixed shapes that a batch could run in, if the provider has any use for one."""
         variant = self._device.fixed_attention
         return None if variant is None else _Key(variant, layers, clips, self._device.padded(frames))
-
-    def _session(self, key: _Key) -> Session:
-        with self._lock:
-            if key not in self._sessions:
-                self._sessions[key] = self._open(key)
-            return self._sessions[key]
 
     def _open(self, key: _Key) -> Session:
         batches, dim = (1, 1, BATCH), self._bundle.dim
