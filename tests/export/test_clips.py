@@ -182,6 +182,20 @@ def test_memory_of_less_than_a_frame(model: Any, whole_on_the_cpu: int, size: in
     assert Encoder(model.bundle, provider="cpu").memory(1, size) > 0
 
 
+def test_stages_get_the_memory_that_whole_clips_held(
+    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(model.bundle, provider="cpu")
+    encoder.embed_samples(sound(5000))
+    whole = encoder._network._clips
+    assert whole is not None
+    assert len(whole._sessions) == 1
+    monkeypatch.setattr(Clips, "_inputs", lambda *_: {})
+    with pytest.warns(UserWarning, match="clips of 15 frames and more run in stages"):
+        encoder.embed_samples(sound(5000))
+    assert len(whole._sessions) == 0
+
+
 @pytest.mark.parametrize("options", [{"chunk": 50}, {"attention": "fused"}])
 def test_who_asks_for_stages_gets_them(
     model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
