@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from mertric_export.graph import MICROSOFT
-from mertric_export.transformer import SLICES, Layers
+from mertric_export.transformer import Layers
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -78,25 +77,12 @@ class ClipLayers(Layers):
 
     def _feed(self, name: str, value: str) -> _Branch:
         """Add the feed-forward, up to the product that ends it."""
-        graph, tensors = self.graph, self.tensors
-        inner, outer, shift = f"{name}.intermediate_dense", f"{name}.output_dense", f"{name}.residual"
-        constant, mean = tensors[shift], ""
-        if graph.coarse:
-            shift, constant = f"{name}.whole_residual", constant + tensors[f"{name}.inner_image"]
-            mean = graph.weight(f"{name}.inner_mean", tensors[f"{name}.inner_mean"])
-        weights, afters = [], []
-        whole = tensors[f"{outer}.weight"].T
-        for index, rows in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
-            weights.append(graph.matrix(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T))
-            afters.append(graph.matrix(f"{outer}.{index}.weight", whole[rows], whole=whole))
-        weight = graph.joined(f"{inner}.weight", weights, axis=1)
-        bias = graph.weight(f"{inner}.bias", tensors[f"{inner}.bias"])
-        product = graph.narrow(graph.product(inner, value, weight))
-        activated = graph.biased_gelu(f"{inner}.gelu", product, bias)
+        graph, inner = self.graph, f"{name}.intermediate_dense"
+        weight, bias, mean, after = self._joined_slices(name)
+        activated = graph.biased_gelu(f"{inner}.gelu", graph.narrow(graph.product(inner, value, weight)), bias)
         if mean:
             activated = graph.node(f"{inner}.centred", "Sub", activated, mean)
-        after = graph.joined(f"{outer}.weight", afters, axis=0)
-        return _Branch(graph.product(outer, activated, after), shift, constant)
+        return _Branch(graph.product(f"{name}.output_dense", activated, after), *self._feed_forward_shift(name))
 
     def _add_normed(self, norm: str, branch: _Branch, residual: str) -> tuple[str, str]:
         """Add a branch to its residual; return the LayerNorm of the sum, and the sum, which stable layers need."""

@@ -199,34 +199,50 @@ class Layers:
         Its weights are stored in slices of the inner dimension, whose activations are the largest of the graph:
         with fused attention, which long audio needs, they are never all there at once.
         """
+        graph = self.graph
+        inner, outer = f"{name}.intermediate_dense", f"{name}.output_dense"
+        shift, constant = self._feed_forward_shift(name)
+        if self.variant in PORTABLE:
+            weight, bias, mean, after = self._joined_slices(name)
+            activated = self._activated(inner, value, weight, bias, mean)
+            return self._residual(outer, activated, after, self._shifted(shift, residual, constant))
+        total = ""
+        for index, (weight, bias, mean, after) in enumerate(self._slices(name)):
+            activated = self._activated(f"{inner}.{index}", value, weight, bias, mean)
+            product = graph.product(f"{outer}.{index}.product", activated, after)
+            total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
+        return graph.node(f"{outer}.residual", "Add", graph.widen(total), self._shifted(shift, residual, constant))
+
+    def _slices(self, name: str) -> list[tuple[str, str, str, str]]:
+        """Refer to a feed-forward's slices: first matrix, bias, mean to take off ("" for none) and second matrix."""
         graph, tensors = self.graph, self.tensors
         inner, outer = f"{name}.intermediate_dense", f"{name}.output_dense"
-        whole, centred = tensors[f"{outer}.weight"].T, self._centres_inner
-        slices = []
+        whole, slices = tensors[f"{outer}.weight"].T, []
         for index, part in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
             rows = slice(part[0], part[-1] + 1)
             weight = graph.matrix(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
             bias = graph.weight(f"{inner}.{index}.bias", tensors[f"{inner}.bias"][rows])
             after = graph.matrix(f"{outer}.{index}.weight", whole[rows], whole=whole)
+            centred = self._centres_inner
             mean = graph.weight(f"{inner}.{index}.mean", tensors[f"{name}.inner_mean"][rows]) if centred else ""
             slices.append((weight, bias, mean, after))
-        shift, constant = f"{name}.residual", tensors[f"{name}.residual"]
-        if centred:
-            shift, constant = f"{name}.whole_residual", constant + tensors[f"{name}.inner_image"]
-        if self.variant in PORTABLE:
-            weights, biases, means, afters = zip(*slices, strict=True)
-            joined = graph.joined(f"{inner}.weight", weights, axis=1)
-            bias = graph.node(f"{inner}.bias", "Concat", *biases, axis=0)
-            mean = graph.node(f"{inner}.mean", "Concat", *means, axis=0)
-            after = graph.joined(f"{outer}.weight", afters, axis=0)
-            activated = self._activated(inner, value, joined, bias, mean)
-            return self._residual(outer, activated, after, self._shifted(shift, residual, constant))
-        total = ""
-        for index, (weight, bias, mean, after) in enumerate(slices):
-            activated = self._activated(f"{inner}.{index}", value, weight, bias, mean)
-            product = graph.product(f"{outer}.{index}.product", activated, after)
-            total = graph.node(f"{outer}.{index}.sum", "Add", total, product) if total else product
-        return graph.node(f"{outer}.residual", "Add", graph.widen(total), self._shifted(shift, residual, constant))
+        return slices
+
+    def _joined_slices(self, name: str) -> tuple[str, str, str, str]:
+        """Refer to a feed-forward's slices as one, by nodes on constants."""
+        graph, inner = self.graph, f"{name}.intermediate_dense"
+        weights, biases, means, afters = zip(*self._slices(name), strict=True)
+        weight = graph.joined(f"{inner}.weight", weights, axis=1)
+        bias = graph.node(f"{inner}.bias", "Concat", *biases, axis=0)
+        mean = graph.node(f"{inner}.mean", "Concat", *means, axis=0) if self._centres_inner else ""
+        return weight, bias, mean, graph.joined(f"{name}.output_dense.weight", afters, axis=0)
+
+    def _feed_forward_shift(self, name: str) -> tuple[str, NDArray[np.float32]]:
+        """Return what `centre` took off a feed-forward, to be added to its residual, and what it goes by."""
+        shift = self.tensors[f"{name}.residual"]
+        if self._centres_inner:
+            return f"{name}.whole_residual", shift + self.tensors[f"{name}.inner_image"]
+        return f"{name}.residual", shift
 
     @property
     def _centres_inner(self) -> bool:
