@@ -127,7 +127,7 @@ def export_checkpoint(
         manifest = _manifest(checkpoint, provenance, directory, wanted)
         write_manifest(directory, manifest)
         notify("checking against a float64 forward pass")
-        parity = {precision: verify(checkpoint, directory, precision) for precision in wanted}["fp32"]
+        parity = verify(checkpoint, directory, wanted)
         parity["precisions"] = compare_precisions(directory, wanted, material, notify=notify)
         if bounds:
             hold_to_bounds(parity["precisions"])
