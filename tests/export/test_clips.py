@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from checkpoints import SMALL, centred
+from checkpoints import SMALL, errors, export_graphs
 from mertric.bundle import read_bundle
 from mertric.clips import Clips
 from mertric.encoder import Encoder
 from mertric.errors import ProviderError
 from mertric.providers import PROVIDERS
-from mertric_export import export
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.emulation import runnable
-from mertric_export.export import Provenance
-from mertric_export.manifest import write_manifest
 from mertric_export.reference import hidden_states
 from mertric_export.synthetic import write_checkpoint
 from mertric_export.whole import WholeEncoder, whole_clips
@@ -47,21 +44,6 @@ FAMILIES: list[dict[str, Any]] = [
 
 def checkpoint_of(changes: dict[str, Any], home: Path) -> Checkpoint:
     return read_checkpoint(write_checkpoint(home / "source", dataclasses.replace(SMALL, **changes), seed=2))
-
-
-def export_graphs(checkpoint: Checkpoint, directory: Path, precisions: Sequence[str]) -> Path:
-    """Write a bundle without comparing anything."""
-    for precision in precisions:
-        (directory / precision).parent.mkdir(exist_ok=True)
-        export._write_graphs(checkpoint.config, centred(checkpoint), directory / precision, precision)
-    export._write_fold(checkpoint, directory / "fold.npz")
-    write_manifest(directory, export._manifest(checkpoint, Provenance(model="m"), directory, precisions))
-    return directory
-
-
-def errors(got: Any, expected: Any) -> Any:
-    rms = np.sqrt(np.square(expected).mean(axis=(1, 2)))
-    return np.abs(got - expected).max(axis=(1, 2)) / rms
 
 
 @pytest.mark.parametrize("changes", FAMILIES)

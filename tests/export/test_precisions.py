@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from checkpoints import SMALL, centred
+from checkpoints import SMALL, errors, export_graphs
 from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, InputError
 from mertric.providers import PROVIDERS
 from mertric.session import probe
-from mertric_export import export, gate
-from mertric_export.checkpoint import Checkpoint, read_checkpoint
+from mertric_export import gate
+from mertric_export.checkpoint import read_checkpoint
 from mertric_export.emulation import runnable
 from mertric_export.export import Provenance, export_checkpoint
-from mertric_export.manifest import write_manifest
 from mertric_export.material import Material
 from mertric_export.precisions import PRECISIONS, all_precisions
 from mertric_export.reference import hidden_states
@@ -64,11 +62,6 @@ def opened(bundle: Path, precision: str, **options: Any) -> Iterator[Encoder]:
     """Open an encoder on the CPU, emulated where that does not compute in the precision."""
     with runnable(bundle, provider="cpu", precision=precision) as (directory, run_as):
         yield Encoder(directory, provider="cpu", precision=run_as, **options)
-
-
-def errors(got: Any, expected: Any) -> Any:
-    rms = np.sqrt(np.square(expected).mean(axis=(1, 2)))
-    return np.abs(got - expected).max(axis=(1, 2)) / rms
 
 
 def test_what_is_written(several: Path) -> None:
@@ -170,16 +163,6 @@ def test_every_family(tmp_path: Path, sound: Callable[..., Any], stable: bool, c
             with opened(tmp_path / "bundle", precision, attention=variant) as encoder:
                 got = encoder.embed_samples(sound(5000), layers="all").hidden
             assert (errors(got, expected) < BOUNDS[precision]).all()
-
-
-def export_graphs(checkpoint: Checkpoint, directory: Path, precisions: list[str]) -> None:
-    """Write a bundle without comparing anything."""
-    shutil.rmtree(directory, ignore_errors=True)
-    for precision in precisions:
-        (directory / precision).parent.mkdir(exist_ok=True)
-        export._write_graphs(checkpoint.config, centred(checkpoint), directory / precision, precision)
-    export._write_fold(checkpoint, directory / "fold.npz")
-    write_manifest(directory, export._manifest(checkpoint, Provenance(model="m"), directory, precisions))
 
 
 def test_a_precision_that_is_not_there(bundle: Path) -> None:
