@@ -46,10 +46,9 @@ class Encoder:
     chunk : int or None
         Frames per run of the front end and of the positional convolution, in stages; None for what the provider is
         fastest with. Any number gives the same result; it bounds memory.
-    attention : str
+    attention : str or None
         Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``, in stages; None for what the provider is
-        fastest with.
-        All give the same result, but TensorRT and OpenVINO do not run the first.
+        fastest with. All give the same result, but TensorRT and OpenVINO do not run the first.
 
     Raises
     ------

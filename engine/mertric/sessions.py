@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Sessions(Mapping[Key, "Session"], Generic[Key]):
+class Sessions(Mapping[Key, "Session"]):
     """What is open, by key. Safe to use from several threads: one opens a session, those that want the same wait.
 
     Parameters

@@ -55,8 +55,14 @@ def build_clips(
     windows = graph.node("windows", "Pad", windows, graph.integers(0, 0, 0, 0, 0, columns - taps), one)
     leading = [0] * (config.feat_extract_norm == "group")
     pads = graph.integers(*leading, 0, 0, *leading, columns - taps - 1, 0)
-    weight = graph.folded("conv0.product", windows, graph.node("folded", "Pad", folded, pads))
-    features = add_frontend(graph, config, tensors, weight, spare=_spare_frames(config))
+    value = graph.folded("conv0.product", windows, graph.node("folded", "Pad", folded, pads))
+    spare = spare_frames(
+        receptive_field=config.receptive_field,
+        taps=taps,
+        stride=config.conv_stride[0],
+        rows_per_frame=alignment(config),
+    )
+    features = add_frontend(graph, config, tensors, value, spare=spare)
     before, after = reach(config)
     features = graph.widen(features)
     around = graph.node("features.padded", "Pad", graph.narrow(features), graph.integers(0, before, 0, 0, after, 0))
@@ -64,12 +70,3 @@ def build_clips(
     graph.output(state, "state_0", ("batch", "frames", config.hidden_size))
     ClipLayers(config, tensors, graph, "fused").add(state)
     return graph.model()
-
-
-def _spare_frames(config: MertConfig) -> int:
-    return spare_frames(
-        receptive_field=config.receptive_field,
-        taps=config.conv_kernel[0],
-        stride=config.conv_stride[0],
-        rows_per_frame=alignment(config),
-    )

@@ -137,6 +137,7 @@ def _matrix(graph: GraphBuilder, groups: int, width: int, taps: int, blocks: int
     """Lay a weight [groups * width, width, taps] out for `_multiply`, by nodes on constants."""
     parted = graph.node("pos.weight", "Reshape", weight, graph.integers(groups, width, width, taps))
     turned = graph.node("pos.turned", "Transpose", parted, perm=[0, 3, 2, 1])
+    spare = blocks * BLOCK - taps
 
     def zeros(count: int) -> list[str]:
         if not count:
@@ -145,7 +146,6 @@ def _matrix(graph: GraphBuilder, groups: int, width: int, taps: int, blocks: int
 
     shifted = [
         graph.node(f"pos.shifted.{frame}", "Concat", *zeros(frame), turned, *zeros(spare - frame), axis=1)
-        for spare in [blocks * BLOCK - taps]
         for frame in range(BLOCK)
     ]
     joined = graph.node("pos.shifts", "Concat", *shifted, axis=3)
