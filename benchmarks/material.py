@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.demo import SAMPLE_RATE, compose
-from mertric.errors import DependencyError, ExportError
+from mertric.errors import DependencyError
 from mertric.providers import PROVIDERS
 from mertric.resample import resample
 from mertric.session import probe
@@ -82,12 +82,7 @@ def prepare(
     able = [provider for provider in PROVIDERS.values() if probe(provider) is None]
     precisions = all_precisions(name for provider in able for name in provider.precisions)
     notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)}")
-    try:
-        export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, force=True)
-    except ExportError:
-        lower = [name for name in precisions if name != "fp32"]
-        passing = [name for name in lower if _passes(checkpoint, bundle, provenance, name, notify)]
-        export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=passing, force=True)
+    export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, bounds=False, force=True)
     content = read_checkpoint(checkpoint)
     model = Model(content.config, checkpoint, bundle)
     if not trace:
@@ -100,18 +95,6 @@ def prepare(
     except DependencyError as error:
         return Model(model.config, checkpoint, bundle, why=str(error))
     return Model(model.config, checkpoint, bundle, traced / MODEL)
-
-
-def _passes(
-    checkpoint: Path, bundle: Path, provenance: Provenance, precision: str, notify: Callable[[str], None]
-) -> bool:
-    """Whether a checkpoint can be exported in a precision."""
-    try:
-        export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=[precision], force=True)
-    except ExportError as error:
-        notify(f"without {precision}: {error}")
-        return False
-    return True
 
 
 def _state(traced: Path) -> tuple[object, object]:

@@ -58,7 +58,7 @@ def main() -> None:
             compared[options.name] = compare_precisions(bundle.path, bundle.precisions, given, notify=print)
     tables = [
         {
-            "title": f"MERT {options.size}, {rows[0]['pairs']} pairs of {name}",
+            "title": f"MERT {options.size}, {max(row['pairs'] or 0 for row in rows)} pairs of {name}",
             "columns": COLUMNS,
             "rows": [{column["key"]: row[column["key"]] for column in COLUMNS} for row in rows],
         }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 FRONTEND = "frontend.onnx"
@@ -56,8 +56,10 @@ class Bundle:
         Of the weights.
     precisions : tuple of str
         What it may be computed in: ``fp32``, and others that were asked for and came close enough to it on the
-        machine of the export. Each has graphs and their weights in a directory of its name; a provider may use those
-        of ``fp32`` for another.
+        machine of the export. Each that a provider runs graphs of has these and their weights in a directory of its
+        name; a provider may use those of ``fp32`` for another.
+    refused : mapping of str to mapping of str to str
+        By precision and provider, why that provider must not compute in it: it was too far from fp32.
     sample_rate, hop, receptive_field : int
         Hz, samples, samples.
     layers, dim : int
@@ -80,6 +82,7 @@ class Bundle:
     weights_sha256: str
     license: str
     precisions: tuple[str, ...]
+    refused: Mapping[str, Mapping[str, str]]
     sample_rate: int
     hop: int
     receptive_field: int
@@ -99,19 +102,24 @@ class Bundle:
         """Return the middles of what frames `begin` to `end` see, in seconds from a clip's start: float64 [frames]."""
         return (np.arange(begin, end) * self.hop + self.receptive_field / 2) / self.sample_rate
 
-    def require(self, precision: str) -> None:
-        """Make sure that a precision was compared with fp32 when the bundle was exported, on that machine's providers.
+    def require(self, precision: str, provider: str) -> None:
+        """Make sure that a precision was compared with fp32 when the bundle was exported, and was close enough.
 
         Raises
         ------
         BundleError
-            It was not.
+            It was not, or not on this provider.
         """
         if precision not in self.precisions:
             wanted = " ".join(f"--precision {name}" for name in (*self.precisions, precision) if name != "fp32")
             raise BundleError(
                 f"{self.path} was exported in {', '.join(self.precisions)}, not in {precision}. Export it again from "
                 f"its checkpoint: mertric export SOURCE -o {self.path} --force {wanted}"
+            )
+        if why := self.refused.get(precision, {}).get(provider):
+            raise BundleError(
+                f"{self.path} must not be computed in {precision} on {provider}: {why}. Choose another provider or "
+                "precision, or export the bundle again on this machine, with --verify and your own audio."
             )
 
     def graphs(self, precision: str) -> Path:

@@ -88,7 +88,10 @@ def _bundles() -> list[Row]:
     for manifest in sorted(cache_directory().glob(f"*/*/**/{MANIFEST}")):
         try:
             bundle = read_bundle(manifest.parent)
-            precisions = ", ".join(bundle.precisions)
+            precisions = ", ".join(
+                precision + (f" (not on {', '.join(refused)})" if (refused := bundle.refused.get(precision)) else "")
+                for precision in bundle.precisions
+            )
             detail = f"{bundle.layers} layers of {bundle.dim}, {precisions}, license {bundle.license}, {bundle.path}"
             rows.append(_row("bundle", bundle.model, "ok", detail))
         except BundleError as error:

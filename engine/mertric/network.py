@@ -47,11 +47,12 @@ class Network:
     Raises
     ------
     BundleError
-        A file is missing, truncated or changed, or the bundle was not exported in the device's precision.
+        A file is missing, truncated or changed, or the bundle was not exported in the device's precision, or not for
+        its provider.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str | None) -> None:
-        bundle.require(device.precision)
+        bundle.require(device.precision, device.provider.name)
         self._bundle, self._device, self._chunk = bundle, device, chunk
         self._attention = attention or device.provider.attention
         self._most = device.provider.clips if attention is None and chunk is None else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,7 @@ from mertric_export.checkpoint import Checkpoint, read_checkpoint
 from mertric_export.clips import build_clips
 from mertric_export.config import CONV_NORM_EPS, NORMALIZE_EPS
 from mertric_export.frontend import CONV, alignment, build_frontend
-from mertric_export.gate import compare_precisions, hold_to_bounds
+from mertric_export.gate import compare_precisions, hold_to_bounds, runs_graphs
 from mertric_export.graph import WeightFile
 from mertric_export.manifest import list_files, write_manifest
 from mertric_export.output import new_directory
@@ -93,7 +94,8 @@ def export_checkpoint(
     weights
         Which weights file to read, see `read_checkpoint`.
     precisions
-        What the bundle is for beside fp32: ``fp16``, ``bf16``, ``int8``. Each must come close enough to fp32.
+        What the bundle is for beside fp32: ``fp16``, ``bf16``, ``int8``. Each must come close enough to fp32 on a
+        provider of this machine, or emulated; providers on which it does not are refused it.
     material
         Audio to compare the precisions on, and every provider here in fp32; None compares only the precisions, on
         made-up music.
@@ -110,7 +112,8 @@ def export_checkpoint(
         The checkpoint cannot be read or is not supported.
     ExportError
         `output` is taken or cannot be written, the bundle does not reproduce the checkpoint, or a precision is too
-        far from fp32. Then nothing is written: who asked for a precision must not find a bundle without it.
+        far from fp32 on every provider. Then nothing is written: who asked for a precision must not find a bundle
+        without it.
     InputError
         A precision is not known.
     """
@@ -129,9 +132,12 @@ def export_checkpoint(
         notify("checking against a float64 forward pass")
         parity = verify(checkpoint, directory, wanted)
         parity["precisions"] = compare_precisions(directory, wanted, material, notify=notify)
-        if bounds:
-            hold_to_bounds(parity["precisions"])
-        write_manifest(directory, manifest | {"parity": parity})
+        refused = hold_to_bounds(parity["precisions"]) if bounds else {}
+        for precision in refused:
+            if not runs_graphs(precision) - refused[precision].keys():
+                shutil.rmtree(directory / precision)
+        files = {name: facts for name, facts in manifest["files"].items() if (directory / name).is_file()}
+        write_manifest(directory, manifest | {"refused": refused, "files": files, "parity": parity})
     return read_bundle(output)
 
 
@@ -187,6 +193,7 @@ def _manifest(
         **dataclasses.asdict(provenance),
         "weights_sha256": checkpoint.sha256,
         "precisions": list(precisions),
+        "refused": {},
         "sample_rate": config.sample_rate,
         "hop": config.hop,
         "receptive_field": config.receptive_field,

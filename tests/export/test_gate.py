@@ -15,7 +15,7 @@ from checkpoints import SMALL
 from mertric.bundle import read_bundle
 from mertric.cli import cli
 from mertric.diagnosis import diagnose
-from mertric.errors import ExportError, MertricError, ProviderError
+from mertric.errors import BundleError, ExportError, MertricError, ProviderError
 from mertric.providers import PROVIDERS
 from mertric.session import Session
 from mertric_export import gate
@@ -81,11 +81,19 @@ def run(source: Path, output: Path, **options: Any) -> Any:
     ("precision", "factor", "bound"), [("fp16", 1.004, "0.5%"), ("bf16", 1.012, "2.0%"), ("int8", 1.012, "2.0%")]
 )
 def test_a_precision_too_far_from_fp32_is_refused(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, factor: float, bound: str
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    only: Callable[..., None],
+    precision: str,
+    factor: float,
+    bound: str,
 ) -> None:
+    only("cpu")
     spoil(monkeypatch, "cpu", precision, factor)
+    where = {"fp16": r"cuda and tensorrt \(emulated\)", "bf16": r"cuda \(emulated\)", "int8": "cpu"}[precision]
     message = (
-        rf"{precision} on cpu changes mert_\w+ by \d\.\d+%, .* at most {bound}: a and [bc], of noise\. Nothing was"
+        rf"{precision} on {where} changes mert_\w+ by \d\.\d+%, .* at most {bound}: a and [bc], of noise\. Nothing was"
     )
     with pytest.raises(ExportError, match=message + rf" written\. Export without --precision {precision}\.$"):
         run(source, tmp_path / "bundle", precisions=["fp16", "bf16", "int8"])
@@ -108,7 +116,10 @@ def test_a_precision_within_its_bound_is_written(
     assert factor**2 - 1 - 1e-3 < row["mert_mse"] < row["bound"] == gate.BOUNDS[precision]
 
 
-def test_what_is_not_a_number_is_refused(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_a_number_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("cpu")
     spoil(monkeypatch, "cpu", "int8", np.nan)
     with pytest.raises(ExportError, match=r"int8 on cpu could not be compared with fp32 .* without --precision int8"):
         run(source, tmp_path / "bundle", precisions=["int8"])
@@ -197,7 +208,8 @@ def test_a_providers_fp32_is_only_noted(
     spoil(monkeypatch, "openvino", "fp32", 1.1)
     bundle = run(source, tmp_path / "bundle", material=gate.made_up_music())
     (row,) = bundle.parity["precisions"]
-    assert re.match(r"fp32 on openvino changes mert_\w+ by 21\.", str(gate.excess(row)))
+    assert re.match(r"fp32 on openvino changes mert_\w+ by 21\.", row["problem"])
+    assert bundle.refused == {}
 
 
 def test_what_a_provider_makes_of_fp32_graphs_is_held_to_the_bound(
@@ -209,12 +221,34 @@ def test_what_a_provider_makes_of_fp32_graphs_is_held_to_the_bound(
     assert (own["provider"], own["graphs"]) == ("openvino", "fp32")
     assert (graphs["provider"], graphs["graphs"]) == ("cpu", "bf16")
     spoil(monkeypatch, "openvino", "bf16", 1.1)
-    with pytest.raises(ExportError, match=r"bf16 on openvino changes mert_\w+ by 2\d\..* without --precision bf16"):
-        run(source, tmp_path / "bundle", precisions=["bf16"], force=True)
-    assert read_bundle(tmp_path / "bundle").precisions == ("fp32", "bf16")
+    bundle = run(source, tmp_path / "bundle", precisions=["bf16"], force=True)
+    assert list(bundle.refused["bf16"]) == ["openvino"]
+    assert re.match(r"bf16 on openvino changes mert_\w+ by 2\d\.", bundle.refused["bf16"]["openvino"])
+    assert "bf16/clips.onnx" in bundle.files
+    bundle.require("bf16", "cuda")
+    with pytest.raises(BundleError, match=r"must not be computed in bf16 on openvino: .* changes mert_\w+ by"):
+        bundle.require("bf16", "openvino")
 
 
-def test_a_provider_that_fails_is_left_out(
+def test_graphs_that_only_refused_providers_run_are_not_written(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("openvino", "cpu")
+    spoil(monkeypatch, "cpu", "bf16", 1.1)
+    bundle = run(source, tmp_path / "bundle", precisions=["bf16", "int8"])
+    assert list(bundle.refused) == ["bf16"]
+    assert list(bundle.refused["bf16"]) == ["cuda"]
+    assert bundle.precisions == ("fp32", "bf16", "int8")
+    assert {path.name for path in bundle.path.iterdir()} == {"bundle.json", "fold.npz", "fp32", "int8"}
+    assert not any(name.startswith("bf16") for name in bundle.files)
+    for precision in ("fp32", "int8"):
+        bundle.check_files(precision)
+    bundle.require("bf16", "openvino")
+    with pytest.raises(BundleError, match=r"in bf16 on cuda: bf16 on cuda \(emulated\) changes .* with --verify and"):
+        bundle.require("bf16", "cuda")
+
+
+def test_a_provider_that_fails_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:
     only("cuda", "cpu")
@@ -228,8 +262,10 @@ def test_a_provider_that_fails_is_left_out(
     monkeypatch.setattr(gate, "Encoder", fail)
     steps: list[str] = []
     bundle = run(source, tmp_path / "bundle", material=gate.made_up_music(), notify=steps.append)
-    assert bundle.parity["precisions"] == []
-    assert steps[-1] == "fp32 on cuda could not be compared with fp32 (no memory)"
+    (row,) = bundle.parity["precisions"]
+    assert steps[-1] == row["problem"] == "fp32 on cuda could not be compared with fp32 (no memory)"
+    assert row["mert_mse"] is None
+    assert bundle.refused == {}
     with pytest.raises(ExportError, match=r"fp16 on cuda could not be compared with fp32 \(no memory\)\. Nothing was"):
         run(source, tmp_path / "bundle", precisions=["fp16"], force=True)
 
@@ -237,10 +273,10 @@ def test_a_provider_that_fails_is_left_out(
 @pytest.mark.parametrize("metric", ["mert_mse", "mert_fad"])
 @pytest.mark.parametrize("value", [0.03, np.inf, np.nan])
 def test_each_metric_counts(metric: str, value: float) -> None:
-    row = {"provider": "p", "precision": "int8", "mert_mse": 0.02, "mert_fad": 0.01, "bound": 0.02}
+    row = {"provider": "cpu", "precision": "int8", "mert_mse": 0.02, "mert_fad": 0.01, "bound": 0.02}
     row |= {"worst_pair": "a and b", "material": "noise"}
-    assert gate.excess(row) is None
-    assert f"changes {metric} by" in str(gate.excess(row | {metric: value}))
+    assert gate._excess(row) is None
+    assert f"changes {metric} by" in str(gate._excess(row | {metric: value}))
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
@@ -272,6 +308,7 @@ def test_the_command(
     assert "comparing precisions with fp32" in output
     assert "fp32 on openvino changes mert_" in output
     assert "Do not use it where that matters." in output
+    assert "It is refused there." not in output
     bundle = read_bundle(tmp_path / "bundle")
     assert bundle.precisions == ("fp32", "fp16", "int8")
     rows = bundle.parity["precisions"]
@@ -320,8 +357,12 @@ def test_options_that_do_not_go_together(source: Path, tmp_path: Path) -> None:
     assert "a traced model is no bundle" in output
 
 
-def test_the_doctor_lists_precisions(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctor_lists_precisions(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
     monkeypatch.setenv("MERTRIC_CACHE", str(tmp_path / "cache"))
+    only("openvino", "cpu")
+    spoil(monkeypatch, "cpu", "int8", 1.1)
     run(source, tmp_path / "cache" / "models" / "someone" / "model", precisions=["int8"])
     (row,) = (row for row in diagnose() if row["kind"] == "bundle")
-    assert "2 layers of 16, fp32, int8, license unknown" in str(row["detail"])
+    assert "2 layers of 16, fp32, int8 (not on cpu), license unknown" in str(row["detail"])

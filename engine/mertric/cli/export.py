@@ -134,7 +134,6 @@ def _export(
 def _report(bundle: Bundle, csv_path: Path | None, json_path: Path | None) -> None:
     """Print what was compared with fp32, and say plainly what is too far from it."""
     from mertric.report import report
-    from mertric_export.gate import excess
 
     rows = bundle.parity["precisions"]
     if not rows:
@@ -144,8 +143,9 @@ def _report(bundle: Bundle, csv_path: Path | None, json_path: Path | None) -> No
     title = "Compared with fp32 on the CPU: hidden states, and the largest change of a metric."
     report(rows, _COLUMNS, csv_path=csv_path, json_path=json_path, title=title)
     for row in rows:
-        if problem := excess(row):
-            click.echo(f"{problem}. Do not use it where that matters.")
+        if row["problem"]:
+            consequence = "Do not use it where that matters." if row["precision"] == "fp32" else "It is refused there."
+            click.echo(f"{row['problem']}. {consequence}")
 
 
 def _trace(source: str, output: Path | None, revision: str | None, force: bool) -> None:
