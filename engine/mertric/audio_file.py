@@ -106,6 +106,19 @@ class AudioFile:
             if got and not bad:
                 yield block
         require_sound(self.name, count, bad)
+        self._require_whole(self._frames - left)
+
+    def _require_whole(self, frames: int) -> None:
+        """Raise where fewer frames could be decoded than there are: what follows a gap stands in the wrong place.
+
+        MP3 files need not tell their length, and are then taken to be as long as their first frames let expect.
+        """
+        expected = self._frames * (0.9 if self._file.format in ("MP3", "MPEG") else 1)
+        if self._file.frames != _UNKNOWN and frames < expected:
+            raise AudioError(
+                f"{self.name} is damaged: {frames / self.sample_rate:.2f} s of it can be decoded, its header says "
+                f"{self._frames / self.sample_rate:.2f} s. Render it again or leave it out."
+            )
 
 
 def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:

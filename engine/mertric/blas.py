@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from functools import cache
@@ -37,7 +38,8 @@ def limited(threads: int) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _wanted.remove(threads)
+            if threads in _wanted:  # not in a child that was forked meanwhile
+                _wanted.remove(threads)
             _apply()
             if not _wanted:
                 _before.clear()
@@ -59,6 +61,19 @@ def _free(library: Any) -> None:
     """Let any thread be the next to set a library's number."""
     if hasattr(library, "clear_controlling_thread"):
         library.clear_controlling_thread(force=True)
+
+
+def _forget() -> None:
+    """Let a forked child begin anew: the threads that were inside `limited` are not there to leave it."""
+    global _lock
+    _lock = Lock()
+    _wanted.clear()
+    _apply()
+    _before.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 @cache

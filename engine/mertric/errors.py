@@ -50,3 +50,15 @@ class ProviderError(MertricError):
 
 class TableError(MertricError):
     """A file of scores or ratings cannot be read, or lacks the columns it needs."""
+
+
+RECOVERABLE = (MertricError, MemoryError)
+"""What one clip may raise without ending a run of many."""
+
+
+def problem_of(error: Exception) -> str:
+    """Say what went wrong with one clip, or with the whole run."""
+    if isinstance(error, MemoryError):
+        detail = f" ({error})" if str(error) else ""
+        return f"memory ran out{detail}. Use shorter clips or smaller batches."
+    return str(error)

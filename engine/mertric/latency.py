@@ -51,11 +51,12 @@ def measure_latency(
         encoder.warm_up([length], batch=batch)
         count = round(length * encoder.bundle.sample_rate)
         clips = [0.1 * rng.standard_normal(count).astype(np.float32) for _ in range(batch)]
-        encoder.embed_batch(clips, sample_rate=encoder.bundle.sample_rate)
+        rate = encoder.bundle.sample_rate
+        encoder.embed_batch(clips, sample_rate=rate, protocol="float")  # which cuts nothing
         times = np.empty(runs)
         for run in range(runs):
             started = time.perf_counter()
-            encoder.embed_batch(clips, sample_rate=encoder.bundle.sample_rate)
+            encoder.embed_batch(clips, sample_rate=rate, protocol="float")
             times[run] = time.perf_counter() - started
             advance()
         rows.append(

@@ -64,10 +64,15 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
     if path.exists():
         return path
     name = str(model)
-    if not is_hub_id(name) or path.parent.exists():
+    if not is_hub_id(name):
         raise BundleError(f"{name} does not exist; expected a bundle's directory or a hub id such as {DEFAULT_MODEL}.")
     directory = bundle_directory(name)
     if not (directory / MANIFEST).is_file():
+        if path.parent.exists() and name != DEFAULT_MODEL:
+            raise BundleError(
+                f"{path.parent} holds no {path.name}; expected a bundle's directory. If {name} is meant as a hub id, "
+                f"run where no folder {path.parent} is."
+            )
         try:
             exporting = importlib.import_module("mertric_export.hub_export")
         except ImportError as error:

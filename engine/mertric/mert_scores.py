@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.audio_file import AudioFile
 from mertric.blas import limited
-from mertric.errors import InputError, MertricError
+from mertric.errors import InputError, MertricError, problem_of
 from mertric.journal import Outcome, journal_key
 from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance, load_kernels
@@ -173,7 +173,11 @@ class MertScorer:
             return self._encoder.prepare(file, self._protocol)
 
     def _outcomes(self, work: _Embedded) -> tuple[_Embedded, list[Outcome]]:
-        return work, [self._compare(index, work) for index in range(len(self._layers))]
+        try:
+            return work, [self._compare(index, work) for index in range(len(self._layers))]
+        except MemoryError as error:  # of which the journal must not know: there may be more next time
+            work = work._replace(estimate=_Clip(problem=problem_of(error)))
+            return self._outcomes(work)
 
     def _compare(self, index: int, work: _Embedded) -> Outcome:
         """Compare one layer of two clips."""
@@ -219,8 +223,11 @@ def _embedded(
     """Yield pairs as their clips come: for each group its reference, then the estimates."""
     for group in groups.values():
         reference = next(clips)
-        with limited(1):  # as estimates are prepared: of equal clips the same bits
-            prepared = _prepare(reference)
+        try:
+            with limited(1):  # as estimates are prepared: of equal clips the same bits
+                prepared = _prepare(reference)
+        except MemoryError as error:
+            reference, prepared = _Clip(problem=problem_of(error)), []
         for pair, _, key in group:
             yield _Embedded(pair, key, reference, prepared, next(clips))
 

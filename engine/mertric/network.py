@@ -98,7 +98,8 @@ class Network:
             try:
                 found |= zip(part, whole.states([clips[index] for index in part], layers), strict=True)
             except ProviderError as error:
-                self._most = len(part) // 2 * frames if len(part) > 1 else frames - 1
+                with self._lock:
+                    self._most = min(self._most, len(part) // 2 * frames if len(part) > 1 else frames - 1)
                 if not self._room(frames):
                     whole.close()
                     warnings.warn(f"clips of {frames} frames and more run in stages: {error}", stacklevel=4)

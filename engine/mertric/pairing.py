@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mertric.errors import PairingError
-from mertric.files import SUFFIXES, find_sources, identifiers
+from mertric.files import STEMS, SUFFIXES, find_sources, identifiers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+_PARTS = frozenset((*STEMS, "accompaniment"))
+"""What files of one track are named as, in a flat folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,11 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     """Pair a reference with estimates: a file with files, or a folder with folders.
 
     In folders, files pair by equal path below the folder, then by equal path without its ending, then by an
-    identifier in the path, such as ``fileid_12``, that exactly one unpaired file of each side has; where the
-    identifier is a folder's, the files must have one name. An estimates folder that holds nothing but folders,
-    none of them named as a track of the references, is a folder of models. ``TRACK/STEM.wav`` gives track and
-    stem; beside stems, ``mixture`` and ``accompaniment`` are left out.
+    identifier in the path, such as ``fileid_12``, that exactly one file of each side has; where the identifier is a
+    folder's, the files must have one name. An estimates folder that holds nothing but folders, none of them named as
+    a track of the references, is a folder of models. ``TRACK/STEM.wav`` gives track and stem; beside stems,
+    ``mixture`` and ``accompaniment`` are left out. In a flat folder a file is a track of its own, unless it is named
+    for a stem, such as ``song1_vocals.wav`` beside ``song1_drums.wav``.
 
     Parameters
     ----------
@@ -74,9 +78,7 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     for path in (reference, *estimates):
         if not path.exists():
             raise PairingError(f"{path} does not exist. Check the path.")
-    repeated = [str(path) for path, count in Counter(path.resolve() for path in estimates).items() if count > 1]
-    if repeated:
-        raise PairingError(f"{', '.join(repeated)} is given twice as an estimate. Give each once.")
+    _require_different(estimates)
     if not reference.is_dir():
         wrong = [str(path) for path in estimates if path.is_dir()]
         if wrong:
@@ -90,11 +92,18 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
         raise PairingError(f"{reference} is a folder but {', '.join(files)} is a file; expected folders with a folder.")
     references = find_sources(reference)
     folders = [model for folder in estimates for model in _models(reference, references, folder)]
+    _require_different(folders)
     return [
         found
         for folder, name in zip(folders, _model_names(folders), strict=True)
         for found in _pair_folder(reference, references, folder, name)
     ]
+
+
+def _require_different(estimates: Iterable[Path]) -> None:
+    repeated = [str(path) for path, count in Counter(path.resolve() for path in estimates).items() if count > 1]
+    if repeated:
+        raise PairingError(f"{', '.join(repeated)} is given twice as an estimate. Give each once.")
 
 
 def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:
@@ -116,7 +125,8 @@ def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:
 def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: str) -> list[Pair]:
     left = {path: path.relative_to(root) for path in references}
     right = {path: path.relative_to(folder) for path in find_sources(folder)}
-    tracks, stems = _tracks(left), {path: _stem(below) for path, below in left.items()}
+    everything = left, right
+    tracks, stems = _tracks(left) | _tracks(right), {path: _stem(below) for path, below in left.items()}
     partners: dict[Path, Path] = {}
     keys: list[Callable[[Path], Iterable[str]]] = [
         lambda path: [_normal(path)],
@@ -124,7 +134,7 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
         identifiers,
     ]
     for key in keys:
-        matched = _match(left, right, key)
+        matched = {a: b for a, b in _match(*everything, key).items() if a in left and b in right}
         partners |= matched
         left = {path: below for path, below in left.items() if path not in matched}
         taken = set(matched.values())
@@ -145,7 +155,7 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
             reference=None,
             estimate=path,
             model=model,
-            track=_tracks({path: below})[path],
+            track=tracks[path],
             stem=_stem(below),
             problem=_reason(below, left.values(), right.values(), root),
         )
@@ -159,17 +169,31 @@ def _stem(below: Path) -> str | None:
 
 
 def _tracks(files: Mapping[Path, Path]) -> dict[Path, str]:
-    """Name each file's track: its folder, or in a flat folder its only identifier, or its name."""
-    names = {}
-    for path, below in files.items():
-        found = identifiers(below)
-        flat = found.pop() if len(found) == 1 else below.stem
-        names[path] = below.parent.as_posix() if len(below.parts) > 1 else flat
-    return names
+    """Name each file's track: its folder, or in a flat folder its only identifier, or its name.
+
+    An identifier that several files have, such as a version, is a track's only if these are otherwise named as stems.
+    """
+    flat = {path: identifiers(below) for path, below in files.items() if len(below.parts) == 1}
+    owners = defaultdict(list)
+    for path, found in flat.items():
+        if len(found) == 1:
+            owners[next(iter(found))].append(files[path].stem.lower())
+    tracks = {
+        name for name, stems in owners.items() if len(stems) == 1 or all(_rest(stem, name) in _PARTS for stem in stems)
+    }
+    return {
+        path: below.parent.as_posix() if len(below.parts) > 1 else next(iter(flat[path] & tracks), below.stem)
+        for path, below in files.items()
+    }
+
+
+def _rest(stem: str, identifier: str) -> str:
+    """What a file's name says beside its identifier."""
+    return stem.replace(identifier, "").strip(" ._-")
 
 
 def _match(left: dict[Path, Path], right: dict[Path, Path], key: Callable[[Path], Iterable[str]]) -> dict[Path, Path]:
-    """Match the files that share a key no other file has, unless their keys point to different files."""
+    """Match the files that share a key no other file of either side has, unless their keys name different files."""
     owners: list[dict[str, list[Path]]] = []
     for side in (left, right):
         table = defaultdict(list)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from mertric.errors import InputError, MertricError
+from mertric.errors import RECOVERABLE, InputError, problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -97,7 +97,8 @@ class Scheduler:
         Parameters
         ----------
         reads
-            For each clip a function that returns its prepared samples (`Encoder.prepare`) or raises a `MertricError`.
+            For each clip a function that returns its prepared samples (`Encoder.prepare`) or raises what is
+            `RECOVERABLE`.
             They are begun in order, in as many threads as `Encoder.readers`.
         """
         remaining = enumerate(reads)
@@ -116,8 +117,8 @@ class Scheduler:
                     number, future = reading.popleft()
                     try:
                         waiting.append(_Waiting(number, future.result()))
-                    except MertricError as error:
-                        done[number] = Scheduled(problem=str(error))
+                    except RECOVERABLE as error:
+                        done[number] = Scheduled(problem=problem_of(error))
                 elif waiting:
                     batch = self._next_batch(waiting)
                     for clip, result in zip(batch, self._run(batch), strict=True):
@@ -154,9 +155,9 @@ class Scheduler:
                 found = [self._encoder.embed_samples(clip, layers=self._layers, windows=self._windows)]
             else:
                 found = self._encoder.embed_samples_batch([clip.samples for clip in batch], layers=self._layers)
-        except MertricError as error:
+        except RECOVERABLE as error:
             if len(batch) == 1:
-                return [Scheduled(problem=str(error))]
+                return [Scheduled(problem=problem_of(error))]
             return [result for clip in batch for result in self._run([clip])]
         return [
             Scheduled(embeddings, silent=not clip.samples.any()) for clip, embeddings in zip(batch, found, strict=True)

@@ -41,7 +41,8 @@ class Sessions(Mapping[Key, "Session"]):
                 future.set_result(self._opener(key))
             except BaseException as error:
                 with self._lock:
-                    self._futures.pop(key, None)
+                    if self._futures.get(key) is future:
+                        del self._futures[key]
                 future.set_exception(error)
         return future.result()
 

@@ -57,7 +57,8 @@ class Stream:
         self._length = windows.length(self._bundle.sample_rate / self._bundle.hop)
         self._resampler = Resampler(sample_rate, self._bundle.sample_rate)
         self._channels: int | None = None
-        self._finished = False
+        self._ended = False  # no more samples are taken
+        self._finished = False  # all frames were returned
         self._start = 0  # the newest window's first frame
         self._taken = 0  # frames that were returned
         self._window: NDArray[np.float32] | None = None  # the newest window's hidden states
@@ -89,7 +90,7 @@ class Stream:
         return self._take(self._windows.settled(frames, self._length))
 
     def finish(self) -> Embeddings:
-        """End the stream, and return the rest of its frames.
+        """End the stream, and return the rest of its frames. Where a provider fails, it can be called again.
 
         Raises
         ------
@@ -98,11 +99,15 @@ class Stream:
         InputError
             The stream is finished.
         """
-        self._require_open()
-        self._finished = True
-        frames = self._add(self._resampler.finish())
+        if self._finished:
+            self._require_open()
+        if not self._ended:
+            self._add(self._resampler.finish())
+            self._ended = True
         self._encoder.require_frame(self._size, "the stream")
-        return self._take(self._windows.spans(frames, self._length))
+        rest = self._take(self._windows.spans(self._bundle.frames(self._size), self._length))
+        self._finished = True
+        return rest
 
     def _mono(self, samples: ArrayLike) -> NDArray[np.float32]:
         self._require_open()
@@ -124,7 +129,7 @@ class Stream:
         return mix(array)
 
     def _require_open(self) -> None:
-        if self._finished:
+        if self._ended:
             raise InputError("the stream is finished. Begin another: encoder.stream(sample_rate=...).")
 
     def _add(self, samples: NDArray[np.float32]) -> int:

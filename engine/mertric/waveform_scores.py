@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mertric.audio import Audio
 from mertric.audio_file import read_audio
-from mertric.errors import MertricError
+from mertric.errors import RECOVERABLE, MertricError, problem_of
 from mertric.journal import Outcome, journal_key
 from mertric.metrics.registry import WAVEFORM_METRICS, Undefined, score_track
 
@@ -69,7 +69,10 @@ class WaveformScorer:
             if source not in loaded:
                 loaded[source] = _load(source)
         clips = {path: _load(path) for path in estimates}
-        outcomes = self._compare(group, {path: loaded[path] for path in sources}, clips)
+        try:
+            outcomes = self._compare(group, {path: loaded[path] for path in sources}, clips)
+        except MemoryError as error:  # of which the journal must not know: there may be more next time
+            return [self._outcome(None, problem_of(error), ()) for _ in group]
         if all(isinstance(clip, Audio) for clip in (*(loaded[path] for path in sources), *clips.values())):
             for key, outcome in zip(keys, outcomes, strict=True):
                 self._journal.keep(key, [outcome])
@@ -160,8 +163,8 @@ def _sets(track: Sequence[Pair]) -> list[list[Pair]]:
 def _load(path: Path) -> Loaded:
     try:
         return read_audio(path)
-    except MertricError as error:
-        return str(error)
+    except RECOVERABLE as error:
+        return problem_of(error)
 
 
 def _get(clips: Mapping[Path, Loaded], path: Path | None) -> Loaded:

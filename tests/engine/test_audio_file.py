@@ -139,7 +139,31 @@ def test_nothing_follows_a_damaged_part(write_wav: Callable[..., Path], monkeypa
     monkeypatch.setattr(audio_file, "_BLOCK", 500)
     with AudioFile(write_wav("a.wav", np.ones(2000))) as file:
         monkeypatch.setattr(file._file, "read", lambda *_, **__: next(blocks))
-        assert sum(block.shape[1] for block in file.blocks()) == 700
+        given: list[int] = []
+        with pytest.raises(AudioError, match=r"a\.wav is damaged: 0\.03 s of it can be decoded, its header says 0\.08"):
+            given.extend(block.shape[1] for block in file.blocks())
+        assert given == [500, 200]
+
+
+def test_a_gap_within_a_block_is_damage(tmp_path: Path, sound: Sound) -> None:
+    """libsndfile finds its way again behind it, in the wrong place."""
+    path = tmp_path / "gap.ogg"
+    soundfile.write(path, sound(240_000), 24000)
+    assert read_audio(path).seconds == 10
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"gap\.ogg is damaged: .* s of it can be decoded, its header says 10\.00 s"):
+        read_audio(path)
+
+
+def test_half_an_mp3(tmp_path: Path, sound: Sound) -> None:
+    path = tmp_path / "half.mp3"
+    soundfile.write(path, sound(240_000), 24000)
+    assert read_audio(path).seconds == pytest.approx(10, abs=0.1)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(AudioError, match=r"half\.mp3 is damaged: [45]\.\d+ s of it can be decoded"):
+        read_audio(path)
 
 
 @pytest.mark.parametrize("block", [audio_file._BLOCK, 1000, 700])

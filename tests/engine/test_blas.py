@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from mertric import fold, resample
 from mertric.blas import limited
-
-if TYPE_CHECKING:
-    import pytest
 
 LATE = """
 from threadpoolctl import threadpool_info
@@ -25,6 +23,18 @@ with limited(1):
     import scipy.linalg
     with limited(1):
         print([library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"])
+"""
+
+
+FORK = """
+import os
+from mertric import blas
+with blas.limited(1), blas._lock:
+    child = os.fork()
+    if child == 0:
+        free = blas._lock.acquire(blocking=False)
+        os._exit(0 if free and not blas._wanted and not blas._before else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
@@ -103,3 +113,10 @@ def test_resampling_and_the_fold_leave_the_other_cores_alone(monkeypatch: pytest
         fold.fold(first, np.zeros(100, np.float32))
     assert 0 < resampling < len(found)
     assert all(one == {1} for one in found)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_begins_anew() -> None:
+    """The callers of its parent are not there to leave, nor to let go of the lock."""
+    run = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.strip() == "0"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,15 @@ def test_embed_never_writes_two_files_to_one_place(
     assert "would both be written to" in err
     assert "Embed them apart." in err
     assert not (tmp_path / "out").exists()
+
+
+def test_embed_refuses_a_place_that_takes_no_files_before_any_work(
+    run: Run, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = run("embed", *folders, "-o", tmp_path / "file" / "out", "--model", tmp_path / "none")
+    assert code == 2
+    assert re.search(r"out cannot be written to: .*file is no folder that takes new\s+files", err)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="long paths may not be allowed here")

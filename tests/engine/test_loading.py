@@ -92,6 +92,20 @@ def test_a_name_that_is_neither(name: str, tmp_path: Path, monkeypatch: pytest.M
         mertric.load(name)
 
 
+@pytest.mark.usefixtures("exports")
+def test_a_hub_id_beside_a_folder_of_its_owner(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no hub id but a path with a mistake, unless it is known."""
+    monkeypatch.chdir(tmp_path)
+    for owner in ("a", "m-a-p"):
+        (tmp_path / owner).mkdir()
+    with pytest.raises(BundleError, match=r"a holds no b; expected a bundle's directory\. If a/b is meant as a hub id"):
+        find_bundle("a/b")
+    assert find_bundle(DEFAULT_MODEL) == bundle_directory(DEFAULT_MODEL)
+    (bundle_directory("a/b")).mkdir(parents=True)
+    (bundle_directory("a/b") / "bundle.json").touch()
+    assert find_bundle("a/b") == bundle_directory("a/b")
+
+
 def test_the_exporter_is_missing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
     for name in [name for name in sys.modules if name.startswith("mertric_export")]:

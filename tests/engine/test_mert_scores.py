@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from mertric import mert_scores
 from mertric.errors import InputError
 from mertric.pairing import Pair
 from mertric.scoring import score, score_pairs
@@ -228,3 +229,23 @@ def test_failures_are_tried_again(encoder, clips, runs, tmp_path):
 def test_an_encoder_is_needed():
     with pytest.raises(InputError, match=r"MERT metrics need an encoder: pass one from mertric.load\(\)"):
         score_pairs([], None)
+
+
+@pytest.mark.parametrize("where", ["frechet_distance", "prepare"])
+def test_a_pair_for_which_there_is_no_memory_is_tried_again(encoder, clips, monkeypatch, tmp_path, where):
+    pairs, journal = pairs_of(clips, "a", "b"), tmp_path / "run.jsonl"
+    expected = score_pairs(pairs, encoder)
+    real, calls = getattr(mert_scores, where), []
+
+    def fail(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 1:
+            raise MemoryError
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(mert_scores, where, fail)
+    rows = score_pairs(pairs, encoder, journal=journal)
+    failed = 1 if where == "frechet_distance" else 2  # the reference is prepared once, for both
+    assert [row["status"] for row in rows] == ["failed"] * failed + ["ok"] * (2 - failed)
+    assert rows[0]["reason"] == "memory ran out. Use shorter clips or smaller batches."
+    assert score_pairs(pairs, encoder, journal=journal) == expected

@@ -117,6 +117,41 @@ def test_a_word_with_a_number_that_all_share_does_no_harm(folder: Folder) -> Non
     }
 
 
+@pytest.mark.parametrize(
+    ("references", "estimates", "paired"),
+    [
+        (["song_1_take1", "song_2_take1", "song_3_take1"], ["song_1_take1", "song_2_take1", "song_4_take1"], 2),
+        (["track01_bass", "track01_vocals"], ["track01_bass", "track01_drums"], 1),
+        (["x_1/take1_vocals", "x_2/take1_vocals"], ["x_1/take1_vocals", "x_3/take1_vocals"], 1),
+    ],
+)
+def test_what_all_share_does_not_pair_the_rest(
+    folder: Folder, references: list[str], estimates: list[str], paired: int
+) -> None:
+    """An identifier that files which are paired have too is no one's own."""
+    pairs = pair(
+        folder("ref", *(f"{name}.wav" for name in references)), [folder("est", *(f"{name}.wav" for name in estimates))]
+    )
+    assert sum(p.problem is None for p in pairs) == paired
+    assert all(p.problem and p.problem.startswith("ambiguous") for p in pairs[paired:])
+
+
+@pytest.mark.parametrize(
+    ("files", "tracks"),
+    [
+        (["alpha_sr24000", "beta_sr24000"], {"alpha_sr24000", "beta_sr24000"}),
+        (["target_fileid_1", "target_fileid_2"], {"fileid_1", "fileid_2"}),
+        (["song1_vocals", "song1_Drums", "bass-song2", "accompaniment song2"], {"song1", "song2"}),
+        (["song1_vocals", "song1_mixture"], {"song1_vocals", "song1_mixture"}),
+        (["a_1_b_2", "plain"], {"a_1_b_2", "plain"}),
+    ],
+)
+def test_tracks_of_a_flat_folder(folder: Folder, files: list[str], tracks: set[str]) -> None:
+    """Files are one track only if they are named as its stems."""
+    reference = folder("ref", *(f"{name}.wav" for name in files))
+    assert {p.track for p in pair(reference, [reference])} == tracks
+
+
 def test_a_folder_against_itself(folder: Folder) -> None:
     same = folder("ref", "a.wav", "b_1.wav")
     assert [(p.reference, p.estimate) for p in pair(same, [same])] == [(path, path) for path in find_audio(same)]
@@ -178,6 +213,12 @@ def test_the_same_estimate_twice(folder: Folder) -> None:
     here, there = folder("ref", "x.wav"), folder("est", "x.wav")
     with pytest.raises(PairingError, match=r"est is given twice as an estimate\. Give each once"):
         pair(here, [there, here / ".." / "est"])
+
+
+def test_a_model_beside_the_folder_that_holds_it(folder: Folder) -> None:
+    here, models = folder("ref", "x.wav"), folder("models", "A/x.wav", "B/x.wav")
+    with pytest.raises(PairingError, match=r"A is given twice as an estimate\. Give each once"):
+        pair(here, [models, models / "A"])
 
 
 def test_identifiers(tmp_path: Path) -> None:

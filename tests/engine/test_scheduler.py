@@ -214,3 +214,22 @@ def test_memory_grows_with_clips_and_length(bundle: Path) -> None:
     assert encoder.memory(1, 24000, 5) == 74 * 64 * (14 + 5) * 4 + front
     small = Encoder(bundle, provider="cpu", chunk=9)
     assert small.memory(1, 24000) - layer == small.memory(1, 48000) - 149 * 64 * 15 * 4 == 2 * 64 * 10 * 32 * 4
+
+
+def test_a_clip_for_which_there_is_no_memory_costs_itself_alone() -> None:
+    """Whether it runs out while the clip is read or while its batch is embedded."""
+
+    def fail() -> NDArray[np.float32]:
+        raise MemoryError("of 8 GiB")
+
+    class Small(Stub):
+        def embed_samples_batch(self, clips: list[NDArray[np.float32]], **_: Any) -> list[Any]:
+            if any(clip.size > 100 for clip in clips):
+                raise MemoryError
+            return super().embed_samples_batch(clips)
+
+    reads = [lambda: clips(100)[0], fail, lambda: clips(105)[0], lambda: clips(100)[0]]
+    found = list(Scheduler(Small(), layers=(1,)).embed(reads))  # type: ignore[arg-type]
+    assert [one.embeddings is not None for one in found] == [True, False, False, True]
+    assert found[1].problem == "memory ran out (of 8 GiB). Use shorter clips or smaller batches."
+    assert found[2].problem == "memory ran out. Use shorter clips or smaller batches."

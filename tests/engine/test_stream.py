@@ -211,7 +211,14 @@ def test_a_failed_run_loses_nothing(encoder: Encoder, sound: Sound, monkeypatch:
         patch.setattr(encoder, "embed_samples", fail)
         with pytest.raises(ProviderError):
             stream.push(clip[15000:30000])
-    rest = [stream.push(np.zeros(0)), stream.push(clip[30000:]), stream.finish()]
+    rest = [stream.push(np.zeros(0)), stream.push(clip[30000:])]
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "embed_samples", fail)
+        with pytest.raises(ProviderError):
+            stream.finish()
+    with pytest.raises(InputError, match="the stream is finished"):
+        stream.push(clip)
+    rest.append(stream.finish())
     np.testing.assert_array_equal(joined([first, *rest]).hidden, expected.hidden)
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from mertric.cli import cli
-from mertric.errors import PairingError
+from mertric.errors import PairingError, TableError
 from mertric.files import STEMS
 from mertric.study import STUDIES, find_pairs, find_ratings
 
@@ -196,6 +196,15 @@ def test_options_choose_metrics_and_length(gensvs, bundle, write_wav, sound, mon
     assert (trimmed.exit_code, trimmed.stderr.strip()) == (0, "")
     row = read_csv(gensvs / "mertric-study/scores.csv")[0]
     assert list(row)[-3:] == ["mert_mse", "mert_fad", "waveform_mse"]
+
+
+def test_what_would_fail_at_the_end_is_said_before(gensvs, tmp_path):
+    """No model is there to score with, which would be said next."""
+    (tmp_path / "file").write_text("")
+    options = ("study", "gensvs", gensvs, "--model", tmp_path / "none")
+    assert "no folder that takes new" in run(*options, "-o", tmp_path / "file").stderr
+    with pytest.raises(TableError, match=r"cannot read .*bad\.csv"):
+        run(*options, "--ratings", tmp_path / "bad.csv")
 
 
 def models_of(study, directory, **places):

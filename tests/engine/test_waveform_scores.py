@@ -215,3 +215,18 @@ def test_what_a_metric_refuses_is_a_row_and_not_the_end(track, monkeypatch):
     rows = scored(stems(track))
     assert [row["status"] for row in rows] == ["failed", "failed"]
     assert "not like this" in rows[0]["reason"]
+
+
+@pytest.mark.parametrize("where", ["read_audio", "score_track"])
+def test_a_track_for_which_there_is_no_memory_is_tried_again(track, monkeypatch, tmp_path, where):
+    expected = scored(stems(track))
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mertric.waveform_scores, where, fail)
+        rows = scored(stems(track), journal=tmp_path / "run.jsonl")
+    assert [row["status"] for row in rows] == ["failed", "failed"]
+    assert "memory ran out. Use shorter clips" in rows[0]["reason"]
+    assert scored(stems(track), journal=tmp_path / "run.jsonl") == expected

@@ -185,3 +185,12 @@ def test_system_intervals_are_those_of_resampled_means():
 def test_two_systems_have_no_correlation():
     found = correlate_systems([1.0, 2, 3], [1.0, 2, 3], ["a", "a", "b"], weights=np.ones((3, 3)))
     assert (found.spearman.value, found.note) == (None, "n = 2, at least 3 are needed")
+
+
+def test_systems_that_every_resample_lacks_have_no_intervals():
+    """And say so without a warning."""
+    models = ["a", "b", "c"]
+    weights = np.array([[2.0, 1, 0], [0, 2, 1]])
+    found = correlate_systems([1.0, 2, 4], [1.0, 3, 2], models, weights=weights)
+    assert found.spearman.value == pytest.approx(0.5)
+    assert found.spearman.low is None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mertric.errors import InputError, TableError
+from mertric.listening.analysis import groups
 from mertric.listening.items import Item
 from mertric.listening.matching import match
 from mertric.listening.ratings import read_ratings
@@ -138,6 +139,33 @@ def test_layers_are_metrics_of_their_own_only_where_values_differ(write):
     assert list(map(str, joined.select(["mert_mse@1"]).metrics)) == ["mert_mse@1"]
     with pytest.raises(InputError, match="unknown metric 'pesq'; this table has mert_mse@0"):
         joined.select(["pesq"])
+
+
+def test_layers_of_different_models_are_metrics_of_their_own(write):
+    """Two tables joined: no item has both layers. What has no layers stays whole."""
+    rows = [
+        {"estimate": f"o/{model}/t{t}.wav", "layer": layer, "mert_mse": t + layer, "sdr": t}
+        for model, layer in (("a", 12), ("b", 24))
+        for t in (1, 2)
+    ]
+    ratings = read_ratings(write("r.csv", "model,track,rating\na,t1,5\na,t2,3\nb,t1,4\nb,t2,2\n"))
+    joined = match(read_scores(write("s.json", json.dumps(rows))), ratings)
+    assert list(map(str, joined.metrics)) == ["mert_mse@12", "mert_mse@24", "sdr"]
+    np.testing.assert_array_equal(joined.metrics[Metric("mert_mse", 12)], [13, 14, np.nan, np.nan])
+    np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [1, 2, 1, 2])
+
+
+def test_two_ratings_of_one_estimate(write):
+    scores = read_scores(write("s.csv", "estimate,sdr\nm/t0.wav,1\nm/t1.wav,2\n"))
+    with pytest.raises(TableError, match=r"the estimate m/t0\.wav fits 2 ratings \(.*t0.*, .*t0.*\); name items more"):
+        match(scores, read_ratings(write("r.csv", "id,rating\nm/t0.wav,0\nt0,50\nt1,20\n")))
+
+
+def test_a_stem_called_all_is_no_group_of_everything(write):
+    scores = read_scores(write("s.csv", "model,track,stem,sdr\nm,a,all,1\nm,b,all,2\nm,a,bass,3\n"))
+    rated = match(scores, read_ratings(write("r.csv", LONG + "m,a,all,1\nm,b,all,2\nm,a,bass,3\n")))
+    found = groups(rated, by="stem", resamples=0)
+    assert [(group.name, len(group.indices)) for group in found] == [("all", 2), ("bass", 1), ("all", 3)]
 
 
 def test_one_file_may_hold_single_ratings_and_scores(write):

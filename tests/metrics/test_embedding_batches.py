@@ -156,3 +156,18 @@ def test_fad_infinity_of_constant_embeddings_explains_nothing() -> None:
 def test_a_lone_pair_is_the_pair_of_a_batch(frames: tuple[int, int]) -> None:
     x, y = (RNG.standard_normal((n, 160)) for n in frames)
     assert frechet_distance(x, y) == pytest.approx(frechet_distances([x, x], [y, y])[1], rel=1e-13)
+
+
+def test_elements_made_at_each_access() -> None:
+    """Their identities are used again once they are gone."""
+
+    class Made(list):  # type: ignore[type-arg]
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return (clip.tolist() for clip in super().__iter__())
+
+        def __getitem__(self, index):  # type: ignore[no-untyped-def]
+            return super().__getitem__(index).tolist()
+
+    references, estimates = CLIPS * 3, [clip + index for index, clip in enumerate(CLIPS * 3)]
+    expected = frechet_distances(references, estimates, workers=1)
+    np.testing.assert_array_equal(frechet_distances(Made(references), Made(estimates), workers=1), expected)

@@ -133,7 +133,14 @@ def test_says_what_a_file_lacks(tmp_path: Path) -> None:
         Gaussian.load(tmp_path / "a.npz")
     (tmp_path / "text.npz").write_text("not an archive")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    for name in ("text.npz", "one.npy"):
+    np.savez(tmp_path / "two.npz", mu=np.zeros(2), cov=np.eye(2), frames=np.zeros(2))
+    np.savez(tmp_path / "words.npz", mu=np.array(["a", "b"]), cov=np.eye(2))
+    np.savez(tmp_path / "objects.npz", mu=np.array([None, 1], object), cov=np.eye(2))
+    np.savez(tmp_path / "damaged.npz", mu=np.zeros(2), cov=np.eye(2))
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[150] ^= 0xFF
+    (tmp_path / "damaged.npz").write_bytes(content)
+    for name in ("text.npz", "one.npy", "two.npz", "words.npz", "objects.npz", "damaged.npz", "absent.npz"):
         with pytest.raises(InputError, match=f"{name} is not an .npz file of a mean and a covariance"):
             Gaussian.load(tmp_path / name)
 

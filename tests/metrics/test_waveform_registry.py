@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mertric.errors import InputError
-from mertric.metrics.bss_eval import bss_eval
+from mertric.metrics import registry
+from mertric.metrics.bss_eval import BssEval, bss_eval
 from mertric.metrics.registry import WAVEFORM_METRICS, Undefined, score_track
 from mertric.metrics.scale_invariant import si_sar, si_sdr, si_sir
 from mertric.metrics.sdr import sdr
@@ -111,3 +112,13 @@ def test_malformed():
         score_track(references, estimates[:1], names=["sdr"], sample_rate=RATE, sources=[3])
     with pytest.raises(InputError, match="5000 samples and the estimate 1 channel of 4999 samples"):
         score_track(references, estimates[..., 1:], names=["sdr"], sample_rate=RATE)
+
+
+def test_a_median_between_perfect_frames_and_orthogonal_ones(monkeypatch):
+    frames = np.array([[np.inf, -np.inf], [1.0, 2.0]])
+    result = BssEval(sdr=frames, isr=frames, sir=frames, sar=frames, window=RATE, hop=RATE)
+    monkeypatch.setattr(registry, "bss_eval", lambda *_, **__: result)
+    references, _ = track(7)
+    rows = score_track(references[:2], references[:2], names=["sdr_v4"], sample_rate=RATE)
+    assert "the median lies between frames that are perfect" in rows[0]["sdr_v4"].reason
+    assert rows[1]["sdr_v4"] == 1.5

@@ -151,3 +151,12 @@ def test_fast_bss_eval(model: str | None):
     )
     expected = np.stack([column.numpy().mean(axis=0) for column in columns])
     np.testing.assert_allclose(values(references, estimates), expected, atol=1e-6)
+
+
+def test_a_perfect_channel_beside_an_orthogonal_one():
+    """Their mean would be that of infinity and minus infinity."""
+    tone = np.sin(np.arange(4000) / 7)
+    apart = np.zeros((2, 4000))
+    apart[0, ::2000], apart[1, 1000::2000] = 1, 1
+    with pytest.raises(UndefinedMetricError, match="one channel is perfect and another holds nothing of its reference"):
+        si_sdr(np.stack([tone, apart[0]]), np.stack([tone, apart[1]]))

@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from mertric.errors import MertricError
+from mertric.errors import MertricError, problem_of
 
 _COMMANDS = {
     "score": "Score estimates against references: files or folders.",
@@ -69,7 +69,7 @@ def main() -> None:
     except OSError as error:
         click.echo(f"mertric: {error}. Check the path, its permissions and the space that is free.", err=True)
     except MemoryError as error:
-        click.echo(f"mertric: memory ran out ({error}). Use shorter clips or smaller batches.", err=True)
+        click.echo(f"mertric: {problem_of(error)}", err=True)
     else:
         return
     sys.exit(2)

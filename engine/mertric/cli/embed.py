@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mertric.cli.options import (
+    FOLDER,
     PATH,
     layers_option,
     make_windows,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("files", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--output", type=PATH, required=True, help="Folder for the .npz files.")
+@click.option("-o", "--output", type=FOLDER, required=True, help="Folder for the .npz files.")
 @layers_option("Hidden states to write.  [default: the last]")
 @click.option(
     "--format",

@@ -39,6 +39,16 @@ class InputPath(click.Path):
         return path
 
 
+class OutputFolder(InputPath):
+    """A folder to write to: refused before any work where it cannot be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = super().convert(value, param, ctx)
+        if reason := _unwritable(path.absolute()):
+            self.fail(f"{path} cannot be written to: {reason}.", param, ctx)
+        return path
+
+
 class OutputFile(click.Path):
     """A file to write: refused before any work where it cannot be, or is read, or is written by another option too.
 
@@ -54,9 +64,8 @@ class OutputFile(click.Path):
             self.fail(f"{str(value)!r} is a folder; expected a file to write.", param, ctx)
         if is_stream(path) or (path.exists() and not path.is_file()):
             return path
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
-        if not (folder.is_dir() and os.access(folder, os.W_OK)):
-            self.fail(f"{path} cannot be written: {folder} is no folder that takes new files.", param, ctx)
+        if reason := _unwritable(path.absolute().parent):
+            self.fail(f"{path} cannot be written: {reason}.", param, ctx)
         if path.suffix.lower() in SUFFIXES:
             self.fail(f"{path} has the name of an audio file; expected one for text.", param, ctx)
         if other := _taken(ctx, _READ).get(_identity(path)):
@@ -67,6 +76,14 @@ class OutputFile(click.Path):
 
 
 _READ, _WRITTEN = "mertric.read", "mertric.written"
+
+
+def _unwritable(folder: Path) -> str | None:
+    """Say why no files could be made in a folder that may not be there yet; None if they could."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if there is None:
+        return f"there is no {folder.anchor}"
+    return None if there.is_dir() and os.access(there, os.W_OK) else f"{there} is no folder that takes new files"
 
 
 def _identity(path: Path) -> object:
@@ -89,6 +106,7 @@ def _name(param: click.Parameter | None) -> str:
 
 
 PATH = InputPath()
+FOLDER = OutputFolder()
 FILE = OutputFile()
 
 

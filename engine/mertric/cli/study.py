@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import PATH, layers_option, model_options, protocol_option, score_with_progress
+from mertric.cli.options import FOLDER, PATH, layers_option, model_options, protocol_option, score_with_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", type=click.Choice(["gensvs", "bakeoff"]))
 @click.argument("directory", type=PATH)
-@click.option("-o", "--output", type=PATH, help="Folder for the results.  [default: DIRECTORY/mertric-study]")
+@click.option("-o", "--output", type=FOLDER, help="Folder for the results.  [default: DIRECTORY/mertric-study]")
 @click.option("--references", type=PATH, help="Folder of references.  [default: found by its name]")
 @click.option("--estimates", type=PATH, help="Folder of model folders.  [default: DIRECTORY]")
 @click.option("--ratings", type=PATH, help="The listeners' ratings.  [default: found by its columns]")
@@ -56,6 +56,7 @@ def command(
     """
     from mertric.cli.correlate import command as correlate
     from mertric.cli.score import exit_code, metric_names
+    from mertric.listening.ratings import read_ratings
     from mertric.loading import load
     from mertric.report import write_rows
     from mertric.scoring import split_metrics
@@ -64,6 +65,7 @@ def command(
     study = STUDIES[name]
     pairs = find_pairs(study, directory, references=references, estimates=estimates)
     ratings = ratings or find_ratings(study, directory)
+    read_ratings(ratings)  # what is wrong with them is said before hours of scoring
     output = output or directory / "mertric-study"
     names = metric_names(metrics, pairs) if metrics else list(study.metrics)
     mert, _ = split_metrics(names)

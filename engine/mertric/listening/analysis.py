@@ -115,12 +115,12 @@ def groups(rated: RatedScores, *, by: str | None = None, resamples: int = 2000, 
         raise TableError(f"neither scores nor ratings have a {by} column; add one, or leave --by out")
     tracks = np.array([item.track or item.id for item in rated.items])
     found = []
-    for name in [*sorted(set(labels) - {""}), ALL]:
-        indices = np.flatnonzero((labels == name) if name != ALL else np.ones(len(labels), dtype=bool))
+    for name in [*sorted(set(labels) - {""}), None]:
+        indices = np.flatnonzero((labels == name) if name is not None else np.ones(len(labels), dtype=bool))
         distinct = len(set(tracks[indices]))
         drawn = resamples and distinct > 1
         weights = track_weights(list(tracks[indices]), resamples=resamples, seed=seed) if drawn else None
-        found.append(Group(str(name), indices, weights, distinct))
+        found.append(Group(ALL if name is None else str(name), indices, weights, distinct))
     return tuple(found)
 
 

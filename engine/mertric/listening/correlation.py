@@ -95,9 +95,9 @@ def correlate(scores: ArrayLike, ratings: ArrayLike, *, weights: Array | None = 
     -----
     Spearman: Pearson's coefficient of average ranks; p from t with n - 2 degrees of freedom, for up to 8
     items from all permutations. Pearson: p from the exact distribution under normality. Kendall: tau-b
-    (Kendall, 1945), p exact without ties, else from the normal approximation. Intervals: percentiles of the
-    resampled coefficients (Efron & Tibshirani, 1993, An Introduction to the Bootstrap, 13.3); resamples in
-    which a coefficient is undefined are left out.
+    (Kendall, 1945), p exact without ties for up to 33 items, else from the normal approximation. Intervals:
+    percentiles of the resampled coefficients (Efron & Tibshirani, 1993, An Introduction to the Bootstrap,
+    13.3); resamples in which a coefficient is undefined are left out.
     """
     from scipy import stats
 

@@ -13,6 +13,7 @@ import numpy as np
 from mertric.errors import InputError, TableError
 from mertric.listening.items import Item
 from mertric.listening.scores import Metric
+from mertric.metrics.registry import WAVEFORM_METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,7 +81,7 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
     Raises
     ------
     TableError
-        If nothing matches, or two estimates claim one rating.
+        If nothing matches, two estimates claim one rating, or two ratings one estimate.
     """
     pairs = _match_ids(scores.items, ratings.items) + _match_fields(scores.items, ratings.items)
     if not pairs:
@@ -90,6 +91,7 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
             f" ratings {_some(str(rating.item) for rating in ratings.items)};"
             " give both the same id, or the same model, track and stem"
         )
+    _require_one_rating(pairs)
     matched_scores, matched_ratings = {id(scored) for scored, _ in pairs}, {id(rating) for _, rating in pairs}
     scored_items = [scored for scored, _ in pairs]
     return RatedScores(
@@ -144,6 +146,18 @@ def _require_single(rating: Rating, found: Sequence[ScoredItem]) -> None:
         )
 
 
+def _require_one_rating(pairs: Sequence[tuple[ScoredItem, Rating]]) -> None:
+    rated: dict[int, list[Rating]] = {}
+    for scored, rating in pairs:
+        rated.setdefault(id(scored), []).append(rating)
+        if len(rated[id(scored)]) > 1:
+            raise TableError(
+                f"the estimate {_name(scored)} fits {len(rated[id(scored)])} ratings "
+                f"({_some(str(one.item) for one in rated[id(scored)])}); name items more fully: model, track and stem, "
+                "or an id with its folders"
+            )
+
+
 def _key(item: Item, parts: Iterable[str]) -> tuple[str, ...]:
     return tuple(_normal(getattr(item, part)) for part in parts)
 
@@ -178,6 +192,8 @@ def _metric_arrays(names: Sequence[str], scored: Sequence[ScoredItem]) -> dict[M
         }
         whole = np.array([next((v for (n, _), v in s.values.items() if n == name), np.nan) for s in scored])
         varies = any(((values != whole) & ~np.isnan(values)).any() for values in per_layer.values())
+        if name not in WAVEFORM_METRICS:  # which have no layers: an item that lacks one is of another model
+            varies |= any((np.isnan(values) & ~np.isnan(whole)).any() for values in per_layer.values())
         arrays.update(per_layer if varies else {Metric(name): whole})
     return arrays
 

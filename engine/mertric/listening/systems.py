@@ -62,6 +62,8 @@ def _with_intervals(means: Correlation, x: Array, y: Array) -> Correlation:
     from scipy.stats import rankdata
 
     whole = ~(np.isnan(x) | np.isnan(y)).any(axis=1)
+    if not whole.any():
+        return means
     x, y, ones = x[whole], y[whole], np.ones(x[whole].shape)
     signs_x, signs_y = np.sign(x[:, :, None] - x[:, None, :]), np.sign(y[:, :, None] - y[:, None, :])
     untied = np.abs(signs_x).sum(axis=(1, 2)) * np.abs(signs_y).sum(axis=(1, 2))

@@ -77,7 +77,8 @@ class _Pair:
     number: int
     reference: NDArray[Any] | PreparedEmbedding
     estimate: NDArray[Any] | PreparedEmbedding
-    identities: tuple[int, int]
+    sources: tuple[object, object]
+    """The objects given, kept so that no other gets their identity."""
     layers: int | None
 
     @classmethod
@@ -91,10 +92,10 @@ class _Pair:
                 f"reference {number} has {_named(counts[0])} and estimate {number} has {_named(counts[1])}; "
                 "expected the same layers of both."
             )
-        return cls(number, x, y, (id(reference), id(estimate)), counts[0])
+        return cls(number, x, y, (reference, estimate), counts[0])
 
     def keys(self, layer: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        return (self.identities[0], layer), (self.identities[1], layer)
+        return (id(self.sources[0]), layer), (id(self.sources[1]), layer)
 
 
 @dataclass(eq=False)

@@ -61,7 +61,7 @@ class BssEval:
     hop: int
 
     def median(self, name: str) -> Float64:
-        """Medians over the frames that are not silent, NaN where there is none.
+        """Medians over the frames that are not silent, NaN where there is none, or between `inf` and `-inf`.
 
         Parameters
         ----------
@@ -77,7 +77,8 @@ class BssEval:
         sounding = frames[:, ~np.isnan(frames).any(axis=0)]
         if sounding.shape[1] == 0:
             return np.full(len(frames), np.nan)
-        median: Float64 = np.median(sounding, axis=1)
+        with np.errstate(invalid="ignore"):
+            median: Float64 = np.median(sounding, axis=1)
         return median
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,25 +49,28 @@ class Gaussian:
         Raises
         ------
         InputError
-            Not an `.npz`, a missing array (the message lists what is there), or arrays that are not a mean
-            and a covariance.
+            No such file, not an `.npz`, damaged, a missing array (the message lists what is there), or arrays that
+            are not a mean and a covariance.
         """
+        wrong = f"{path} is not an .npz file of a mean and a covariance"
+        prefix = "" if model is None else f"{model}."
         try:
             data = np.load(path, allow_pickle=False)
-        except (zipfile.BadZipFile, EOFError, ValueError) as error:
-            raise InputError(f"{path} is not an .npz file of a mean and a covariance: {error}") from error
-        if not isinstance(data, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} is not an .npz file of a mean and a covariance: it holds one array.")
-        prefix = "" if model is None else f"{model}."
-        with data:
-            missing = {f"{prefix}mu", f"{prefix}cov"} - set(data.files)
-            if missing:
-                raise InputError(
-                    f"{path} has no {' and no '.join(sorted(missing))}; it holds {', '.join(data.files)}. "
-                    "Name fadtk's model where arrays are called MODEL.mu and MODEL.cov."
-                )
-            frames = int(data["frames"]) if "frames" in data.files else 0
-            return cls.of(data[f"{prefix}mu"], data[f"{prefix}cov"], frames=frames)
+            if not isinstance(data, np.lib.npyio.NpzFile):
+                raise InputError(f"{wrong}: it holds one array.")
+            with data:
+                missing = {f"{prefix}mu", f"{prefix}cov"} - set(data.files)
+                if missing:
+                    raise InputError(
+                        f"{path} has no {' and no '.join(sorted(missing))}; it holds {', '.join(data.files)}. "
+                        "Name fadtk's model where arrays are called MODEL.mu and MODEL.cov."
+                    )
+                frames = int(data["frames"]) if "frames" in data.files else 0
+                return cls.of(data[f"{prefix}mu"], data[f"{prefix}cov"], frames=frames)
+        except InputError:
+            raise
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, TypeError, ValueError) as error:
+            raise InputError(f"{wrong}: {error}") from error
 
     @classmethod
     def of(cls, mean: ArrayLike, covariance: ArrayLike, *, frames: int = 0) -> Gaussian:

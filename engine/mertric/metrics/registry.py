@@ -170,7 +170,8 @@ def _column(result: BssEval, name: str, references: int) -> list[Value]:
         reason = "there is no interference to measure: the track has one reference"
         return [Undefined(reason)] * len(result.sdr)
     medians = result.median(name)
-    if np.isnan(medians).any():
+    if np.isnan(medians).all():
         reason = "no frame of 1 s is left in which every reference and every estimate sounds"
         return [Undefined(reason)] * len(medians)
-    return [float(median) for median in medians]
+    between = Undefined("the median lies between frames that are perfect and frames that hold nothing of the reference")
+    return [between if np.isnan(median) else float(median) for median in medians]

@@ -28,6 +28,7 @@ from mertric.metrics.waveform import (
     check_sounding,
     check_track,
     decibels,
+    mean_decibels,
 )
 
 if TYPE_CHECKING:
@@ -180,4 +181,4 @@ def _project(signals: list[Float], source: int) -> _Energies:
 
 
 def _mean(ratios: list[tuple[float, float]]) -> float:
-    return float(np.mean([decibels(signal, noise) for signal, noise in ratios]))
+    return mean_decibels([float(decibels(signal, noise)) for signal, noise in ratios])

@@ -9,7 +9,7 @@ from scipy import fft
 
 from mertric.errors import InputError
 from mertric.metrics.distortion import correlations, fft_sizes, solve_filters, windows, zero_extended
-from mertric.metrics.waveform import Float, Float64, blocks, check_pair, check_sounding, decibels
+from mertric.metrics.waveform import Float, Float64, blocks, check_pair, check_sounding, decibels, mean_decibels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,7 +40,8 @@ def sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike, *, taps: int = 512) -
     InputError
         If an array is no waveform, the shapes differ, or `taps` is below 1.
     UndefinedMetricError
-        If a channel of the reference or of the estimate is silent.
+        If a channel of the reference or of the estimate is silent, or one is perfect and another holds nothing
+        of its reference.
 
     References
     ----------
@@ -52,8 +53,7 @@ def sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike, *, taps: int = 512) -
     own, target = check_pair(reference, estimate)
     check_sounding(own, "reference")
     check_sounding(target, "estimate")
-    ratios = [_channel_sdr(x, y, taps) for x, y in zip(own, target, strict=True)]
-    return float(np.mean(ratios))
+    return mean_decibels([_channel_sdr(x, y, taps) for x, y in zip(own, target, strict=True)])
 
 
 def _channel_sdr(reference: Float, estimate: Float, taps: int) -> float:

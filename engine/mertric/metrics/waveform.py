@@ -53,6 +53,19 @@ def decibels(signal: npt.ArrayLike, noise: npt.ArrayLike) -> Float64:
     return np.where(nothing, np.inf, ratio)
 
 
+def mean_decibels(ratios: Sequence[float]) -> float:
+    """Mean over channels, dB; `inf` or `-inf` where some are.
+
+    Raises
+    ------
+    UndefinedMetricError
+        One channel is `inf` and another `-inf`.
+    """
+    if np.inf in ratios and -np.inf in ratios:
+        raise UndefinedMetricError("one channel is perfect and another holds nothing of its reference")
+    return float(np.mean(ratios))
+
+
 def blocks(signals: Sequence[Float]) -> Iterator[Float64]:
     """Signals [samples] of one length, block by block: float64 [signals, samples of the block]."""
     for start in range(0, len(signals[0]), BLOCK):
