@@ -74,6 +74,8 @@ class Bundle:
         Size in bytes and SHA-256 of each file, by its path from the bundle's directory.
     parity : mapping
         How the bundle compared with an independent forward pass when it was exported.
+    sha256 : str
+        Of the manifest's fields, and so of all that the bundle holds.
     """
 
     path: Path
@@ -93,6 +95,7 @@ class Bundle:
     trained: bool
     files: Mapping[str, Mapping[str, Any]]
     parity: Mapping[str, Any]
+    sha256: str
 
     def frames(self, samples: int) -> int:
         """Frames that a clip of `samples` samples gives: 0 if it is shorter than the receptive field."""
@@ -123,7 +126,20 @@ class Bundle:
             )
 
     def graphs(self, precision: str) -> Path:
-        """Return the directory of the graphs in a precision."""
+        """Return the directory of the graphs in a precision.
+
+        Raises
+        ------
+        BundleError
+            Another bundle has taken the place of this one, or none is there any more.
+        """
+        try:
+            there = json.loads((self.path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            there = None
+        if there != self.sha256:
+            what = "is gone" if there is None else "was replaced"
+            raise BundleError(f"{self.path} {what} since it was loaded. Load it again.")
         return self.path / precision
 
     def frontend(self, precision: str, attention: str) -> Path:
@@ -202,7 +218,7 @@ def read_bundle(path: Path | str) -> Bundle:
         version = fields.pop("format")
         if version != FORMAT:
             raise BundleError(f"{path} is a bundle of format {version}; this mertric reads {FORMAT}. {_AGAIN}")
-        if fields.pop("sha256") != manifest_digest(fields):
+        if fields["sha256"] != manifest_digest(fields):
             raise BundleError(f"{manifest} is damaged: its fields do not give the SHA-256 it holds. {_AGAIN}")
         fields.pop("created_by", None)
         fields["precisions"] = tuple(fields["precisions"])

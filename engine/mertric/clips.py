@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 
 class _Key(NamedTuple):
-    """What one session is for; `clips` and `frames` are 0 where they may vary."""
+    """What one session is for; `clips`, `frames` and the `blocks` of samples for them are 0 where they may vary."""
 
     layers: tuple[int, ...]
     clips: int = 0
     frames: int = 0
+    blocks: int = 0
 
 
 def spare_frames(*, receptive_field: int, taps: int, stride: int, rows_per_frame: int) -> int:
@@ -71,12 +73,12 @@ class Clips:
         )
         # LayerNorm, which stands in the graph where the fold has no GroupNorm, is in float32.
         self._item = 2 if device.graphs == "fp16" and first.scale is not None else 4
-        self._sessions: Sessions[_Key] = Sessions(self._open)
+        self._sessions: Sessions[_Key] = Sessions(partial(_open, bundle, device))
 
     def states(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips [samples] that give the same number of frames: for each float32 [layers, frames, dim]."""
         (frames,) = {self._bundle.frames(clip.size) for clip in clips}
-        key = _Key(layers, len(clips), frames)
+        key = _Key(layers, len(clips), frames, self._blocks(frames))
         session = self._sessions.open(key if key in self._sessions else _Key(layers))
         outputs = session.run(self._inputs(clips, frames))
         return [stacked([output[index] for output in outputs]) for index in range(len(clips))]
@@ -90,7 +92,7 @@ class Clips:
             The provider cannot. Batches then run as they would without it.
         """
         if self._device.provider.fixed is not None:
-            self._sessions.open(_Key(layers, clips, frames))
+            self._sessions.open(_Key(layers, clips, frames, self._blocks(frames)))
 
     def close(self) -> None:
         """Let go of all sessions, and of the memory that they hold; they are opened again when they are needed."""
@@ -117,14 +119,14 @@ class Clips:
         sizes = np.array([clip.size for clip in clips], np.int64)
         return {"samples": samples.reshape(len(clips), -1, self._stride), "sizes": sizes}
 
-    def _open(self, key: _Key) -> Session:
-        graphs = self._device.graphs
-        convolving = key.frames > 0 and f"{graphs}/{FIXED_CLIPS}" in self._bundle.files
-        sizes = {"batch": key.clips, "blocks": self._blocks(key.frames), "frames": key.frames}
-        return Session(
-            self._bundle.graphs(graphs) / (FIXED_CLIPS if convolving else CLIPS),
-            [f"state_{layer}" for layer in key.layers],
-            device=self._device,
-            sizes=sizes if key.frames else {},
-            tensor_cores=convolving,
-        )
+
+def _open(bundle: Bundle, device: Device, key: _Key) -> Session:
+    """Open a session. No method: an object must not be kept by the sessions that it keeps."""
+    convolving = key.frames > 0 and f"{device.graphs}/{FIXED_CLIPS}" in bundle.files
+    return Session(
+        bundle.graphs(device.graphs) / (FIXED_CLIPS if convolving else CLIPS),
+        [f"state_{layer}" for layer in key.layers],
+        device=device,
+        sizes={"batch": key.clips, "blocks": key.blocks, "frames": key.frames} if key.frames else {},
+        tensor_cores=convolving,
+    )

@@ -14,7 +14,7 @@ from mertric.audio import from_array, to_mono
 from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
 from mertric.embeddings import Embeddings
-from mertric.errors import AudioError, InputError
+from mertric.errors import AudioError, InputError, ProviderError
 from mertric.network import Network
 from mertric.protocol import get_protocol
 from mertric.session import choose_device
@@ -79,7 +79,7 @@ class Encoder:
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
         self._device = choose_device(provider, precision, threads=threads)
-        self.provider, self.precision = self._device.provider.name, precision
+        self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
 
     @property
@@ -315,6 +315,12 @@ class Encoder:
             )
 
     def _embeddings(self, hidden: NDArray[np.float32], layers: tuple[int, ...]) -> Embeddings:
+        wrong = [layer for layer, states in zip(layers, hidden, strict=True) if not np.isfinite(states).all()]
+        if wrong:
+            raise ProviderError(
+                f"hidden state {wrong[0]} came out infinite or not a number in {self.precision} on {self.provider}: "
+                "the weights give values that this precision does not hold. Choose fp32, or report it if that was it."
+            )
         return Embeddings(hidden, layers, self.bundle.times(0, hidden.shape[1]))
 
     def check_layers(self, layers: Sequence[int] | Literal["all"] | None) -> tuple[int, ...]:

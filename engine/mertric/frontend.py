@@ -47,6 +47,7 @@ class FrontEnd:
         self._graphs = bundle.frontend(device.graphs, attention), bundle.graphs(device.graphs) / POSITIONS
         self._fixed: dict[int, Session] = {}
         self._fixed_positions: dict[int, Session] = {}
+        self._met = False
         self._first = bundle.first_convolution()
         columns, channels = self._first.taps + 1, len(self._first.weight)
         counts = [device.padded(min(count, self._chunk)) for count in (*FRAMES[:2], self._chunk)]
@@ -90,7 +91,7 @@ class FrontEnd:
         """Open sessions for clips of so many frames, where the provider gains from fixed shapes.
 
         They are one for each length of the front end's chunks, and one for the positional convolution of a whole clip,
-        unless that is long.
+        unless that is long. Chunks of clips of other lengths have few shapes, all of which are run once.
 
         Raises
         ------
@@ -107,6 +108,17 @@ class FrontEnd:
         if whole <= _LONGEST and whole not in self._fixed_positions:
             sizes = {"batch": 1, "padded": self._reach(whole)}
             self._fixed_positions[whole] = Session(self._graphs[1], ["state_0"], device=self._device, sizes=sizes)
+        self._meet_shapes()
+
+    def _meet_shapes(self) -> None:
+        """Run chunks of every length that padding leaves, once: a provider takes its time over a shape that is new."""
+        if self._met:
+            return
+        self._met = True
+        clip = self._fold(np.zeros(self._bundle.receptive_field, np.float32))
+        for count in range(self._device.padded(1), self._device.padded(self._chunk) + 1, self._device.padded(1)):
+            self._run_chunk(self._frontend, clip, 0, count)
+            self._positions.run({"features": np.zeros((1, self._reach(count), self._bundle.dim), np.float32)})
 
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take.
@@ -131,10 +143,12 @@ class FrontEnd:
     def _features(self, clip: FoldedClip, start: int, count: int) -> NDArray[np.float32]:
         """Run the front end for `count` frames from `start`: float32 [count, dim]."""
         padded = self._device.padded(count)
-        windows = clip.windows(start * self._bundle.rows_per_frame, self._rows(padded))
-        session = self._fixed.get(padded, self._frontend)
+        return self._run_chunk(self._fixed.get(padded, self._frontend), clip, start, padded)[:count]
+
+    def _run_chunk(self, session: Session, clip: FoldedClip, start: int, count: int) -> NDArray[np.float32]:
+        windows = clip.windows(start * self._bundle.rows_per_frame, self._rows(count))
         (features,) = session.run({"windows": windows[None], "weights": clip.weights[None]})
-        return np.asarray(features[0, :count])
+        return np.asarray(features[0])
 
 
 def _chunks(frames: int, most: int) -> list[tuple[int, int]]:

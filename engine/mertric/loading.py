@@ -9,7 +9,7 @@ from pathlib import Path
 from mertric.bundle import MANIFEST
 from mertric.cache import bundle_directory
 from mertric.encoder import Encoder
-from mertric.errors import BundleError, DependencyError
+from mertric.errors import BundleError, DependencyError, ExportError
 from mertric.session import choose_device
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
@@ -81,5 +81,9 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
                 'Run: pip install "mertric[export]"'
             ) from error
         choose_device(provider, precision)
-        exporting.export_model(name, directory, precisions=[precision])
+        try:
+            exporting.export_model(name, directory, precisions=[precision])
+        except ExportError:
+            if not (directory / MANIFEST).is_file():  # which another process has written meanwhile
+                raise
     return directory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ class Transformer:
         self._bundle = bundle
         self._device = device
         self._attention = attention
-        self._sessions: Sessions[_Key] = Sessions(self._open)
+        self._sessions: Sessions[_Key] = Sessions(partial(_open, bundle, device))
         self._unbounded: Transformer | None = None
         self._lock = threading.Lock()
 
@@ -135,16 +136,17 @@ class Transformer:
         variant = self._device.fixed_attention
         return None if variant is None else _Key(variant, layers, clips, self._device.padded(frames))
 
-    def _open(self, key: _Key) -> Session:
-        batches, dim = (1, 1, BATCH), self._bundle.dim
-        states = tuple((batch, frames, dim) for batch, frames in zip(batches, FRAMES, strict=True))
-        return Session(
-            self._bundle.graphs(self._device.graphs) / encoder_graph(key.variant),
-            [f"state_{layer}" for layer in key.layers],
-            device=self._device,
-            profiles={"state_0": (states[0], states[1], states[2]), "lengths": ((1,), (1,), (BATCH,))},
-            sizes={"batch": key.clips, "frames": key.frames} if key.frames else {},
-        )
+
+def _open(bundle: Bundle, device: Device, key: _Key) -> Session:
+    """Open a session. No method: an object must not be kept by the sessions that it keeps."""
+    states = tuple((batch, frames, bundle.dim) for batch, frames in zip((1, 1, BATCH), FRAMES, strict=True))
+    return Session(
+        bundle.graphs(device.graphs) / encoder_graph(key.variant),
+        [f"state_{layer}" for layer in key.layers],
+        device=device,
+        profiles={"state_0": (states[0], states[1], states[2]), "lengths": ((1,), (1,), (BATCH,))},
+        sizes={"batch": key.clips, "frames": key.frames} if key.frames else {},
+    )
 
 
 def _deeper(layers: tuple[int, ...]) -> tuple[int, ...]:

@@ -114,6 +114,7 @@ def _account(config: MertConfig, stored: Mapping[str, StoredTensor], directory: 
             if name in stored and stored[name].shape != shape
         ],
         "unknown": [f"{name} {list(tensor.shape)}" for name, tensor in stored.items() if name not in known],
+        "not floating point": [name for name in expected if name in stored and not stored[name].is_floating],
     }
     _complain(directory, problems, "Use the config.json and the weights of one and the same checkpoint.")
     tensors = {name: stored[name].float32() for name in expected}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mertric.demo import SAMPLE_RATE
+from mertric.errors import InputError
 from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance
 from mertric.protocol import get_protocol
@@ -71,6 +72,11 @@ def compare(reference: Encoder, other: Encoder, material: Material) -> Compariso
     """Compare all hidden states of two encoders, and the metrics of the last one under the paper's protocol.
 
     Memory does not grow with the number of clips: beside `BUDGET`, the last states of one pair are held.
+
+    Raises
+    ------
+    InputError
+        No pair differs.
     """
     errors: list[_Errors] = []
     values = {metric: np.empty((2, len(material.pairs))) for metric in METRICS}
@@ -82,6 +88,8 @@ def compare(reference: Encoder, other: Encoder, material: Material) -> Compariso
             errors.append(error)
             for metric, distance in METRICS.items():
                 values[metric][:, index] = [distance(x, y) for x, y in zip(ends, others, strict=True)]
+    if not values["mert_mse"][0].any():
+        raise InputError(f"no pair of {material.description} differs, so no metric could change; give some that do")
     changes = {metric: relative_changes(*both) for metric, both in values.items()}
     largest, relative = np.max(errors, axis=0)
     worst = int(np.argmax(np.max(list(changes.values()), axis=0)))
@@ -135,7 +143,9 @@ def _measure_layers(
 
 def _again(encoder: Encoder) -> Encoder:
     """Open an encoder anew: one keeps a session, with its own copy of the weights, for each set of layers."""
-    return type(encoder)(encoder.bundle.path, provider=encoder.provider, precision=encoder.precision)
+    return type(encoder)(
+        encoder.bundle.path, provider=encoder.provider, precision=encoder.precision, attention=encoder.attention
+    )
 
 
 def _errors(state: NDArray[np.float32], other: NDArray[np.float32]) -> _Errors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,9 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
     kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer if tensor.data_type in _NARROW}
     widened: set[str] = set()
     nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
+    waiting = deque(model.graph.node)
+    while waiting:
+        node = waiting.popleft()
         if node.op_type == "Cast":
             (to,) = (attribute.i for attribute in node.attribute if attribute.name == "to")
             if to in _NARROW:
@@ -72,6 +75,9 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
         narrow = [name for name in node.input if name in kinds]
         if not narrow:
             nodes.append(node)
+            continue
+        if node.op_type == "Attention":
+            waiting.extendleft(reversed(_apart(node)))
             continue
         for name in dict.fromkeys(narrow):
             if name not in widened:
@@ -90,6 +96,21 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
     del emulation.graph.node[:]
     emulation.graph.node.extend(nodes)
     return emulation
+
+
+def _apart(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Take the product and the bias out of ONNX Runtime's `Attention`, as GPUs round what each of them gives."""
+    value, weight, bias = node.input
+    (name,) = node.output
+    product, biased, parts = f"{name}.product", f"{name}.biased", [f"{name}.{part}" for part in "qkv"]
+    attention = helper.make_node("MultiHeadAttention", parts, [name], domain=node.domain)
+    attention.attribute.extend(node.attribute)
+    return [
+        helper.make_node("MatMul", [value, weight], [product]),
+        helper.make_node("Add", [product, bias], [biased]),
+        helper.make_node("Split", [biased], parts, axis=-1, num_outputs=3),
+        attention,
+    ]
 
 
 def _wide(name: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mertric.encoder import Encoder
 from mertric.errors import ExportError, MertricError
@@ -13,11 +14,10 @@ from mertric.session import probe
 from mertric_export.comparison import METRICS, Comparison, compare
 from mertric_export.emulation import runnable
 from mertric_export.material import made_up_music
-from mertric_export.precisions import PRECISIONS
 from mertric_export.whole import WholeEncoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mertric_export.material import Material
@@ -44,9 +44,9 @@ def compare_precisions(
     Returns
     -------
     list of dict
-        What the manifest keeps: ``provider``, ``precision``, ``graphs`` (the precision of its graphs), the fields of
-        `Comparison`, the ``bound`` and ``problem``: None, or that it is beyond its bound, or could not be compared
-        and why; the fields are then None.
+        What the manifest keeps: ``provider``, ``precision``, ``emulated`` (by the CPU), the fields of `Comparison`,
+        the ``bound`` and ``problem``: None, or that it is beyond its bound, or could not be compared and why; the
+        fields are then None.
     """
     sides = _sides(precisions, others=material is not None)
     if not sides:
@@ -55,30 +55,26 @@ def compare_precisions(
     material = material or made_up_music()
     reference = Encoder(bundle, provider="cpu")
     rows = []
-    for provider, precision in sides:
-        graphs = PROVIDERS[provider].precisions.get(precision, precision)
-        row: dict[str, Any] = {"provider": provider, "precision": precision, "graphs": graphs}
-        row |= {**dict.fromkeys(field.name for field in fields(Comparison)), "bound": BOUNDS[precision]}
+    for side in sides:
+        row: dict[str, Any] = side._asdict()
+        row |= {**dict.fromkeys(field.name for field in fields(Comparison)), "bound": BOUNDS[side.precision]}
         try:
-            with runnable(bundle, provider=provider, precision=precision) as (directory, run_as):
-                whole = run_as != precision and PRECISIONS[precision].clips is not None  # as a GPU would
-                kind = WholeEncoder if whole else Encoder
-                found = compare(reference, kind(directory, provider=provider, precision=run_as), material)
+            with _opened(bundle, side) as other:
+                found = compare(reference, other, material)
         except MertricError as error:
-            row["problem"] = f"{_where(provider, precision)} could not be compared with fp32 ({error})"
+            row["problem"] = f"{side} could not be compared with fp32 ({error})"
         else:
             row |= asdict(found)
-            row["problem"] = _excess(row)
+            row["problem"] = _excess(side, found)
         rows.append(row)
-        notify(row["problem"] or f"{_where(provider, precision)} is within its bound")
+        notify(row["problem"] or f"{side} is within its bound")
     return rows
 
 
 def hold_to_bounds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Refuse providers a precision in which they change a metric by more than its bound.
 
-    Where the CPU emulates a precision's graphs, what it finds holds for all providers that run them. Of fp32 the rows
-    only tell.
+    Of fp32 the rows only tell.
 
     Parameters
     ----------
@@ -103,7 +99,7 @@ def hold_to_bounds(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, str
             hopeless[precision] = "; ".join(problems.values())
         for provider, problem in problems.items():
             if problem:
-                refused.setdefault(precision, {}).update(dict.fromkeys(_judged(provider, precision), problem))
+                refused.setdefault(precision, {})[provider] = problem
     if hopeless:
         without = " and ".join(f"--precision {precision}" for precision in hopeless)
         raise ExportError(f"{'; '.join(hopeless.values())}. Nothing was written. Export without {without}.")
@@ -115,30 +111,43 @@ def runs_graphs(precision: str) -> set[str]:
     return {name for name, provider in PROVIDERS.items() if provider.precisions.get(precision) == precision}
 
 
-def _judged(provider: str, precision: str) -> list[str]:
-    """Name the providers that a comparison on one holds for: itself, or those whose graphs the CPU emulates."""
-    return [provider] if precision in PROVIDERS[provider].precisions else sorted(runs_graphs(precision))
+class Side(NamedTuple):
+    """A provider in a precision; `emulated` by the CPU where nothing here runs the graphs of that precision."""
+
+    provider: str
+    precision: str
+    emulated: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.precision} on {self.provider}{' (emulated)' if self.emulated else ''}"
 
 
-def _where(provider: str, precision: str) -> str:
-    emulated = "" if precision in PROVIDERS[provider].precisions else " (emulated)"
-    return f"{precision} on {' and '.join(_judged(provider, precision))}{emulated}"
+@contextmanager
+def _opened(bundle: Path, side: Side) -> Iterator[Encoder]:
+    """Open a side's encoder, or on the CPU the graphs that the provider would run."""
+    provider = PROVIDERS[side.provider]
+    with runnable(bundle, provider="cpu" if side.emulated else side.provider, precision=side.precision) as found:
+        directory, run_as = found
+        if not side.emulated:
+            yield Encoder(directory, provider=side.provider, precision=run_as)
+        elif provider.clips:
+            yield WholeEncoder(directory, precision=run_as)
+        else:
+            yield Encoder(directory, provider="cpu", precision=run_as, attention=provider.attention)
 
 
-def _excess(row: Mapping[str, Any]) -> str | None:
+def _excess(side: Side, found: Comparison) -> str | None:
     """Say by how much a comparison is beyond its bound; None if it is not."""
-    beyond = [name for name in METRICS if not row[name] <= row["bound"]]
+    changes = {name: float(getattr(found, name)) for name in METRICS}
+    bound = BOUNDS[side.precision]
+    beyond = [name for name, change in changes.items() if not change <= bound]
     if not beyond:
         return None
-    metric = max(beyond, key=lambda name: float(row[name]))
+    metric = max(beyond, key=lambda name: changes[name])
     return (
-        f"{_where(row['provider'], row['precision'])} changes {metric} by {row[metric]:.2%}, expected "
-        f"at most {row['bound']:.1%}: {row['worst_pair']}, of {row['material']}"
+        f"{side} changes {metric} by {changes[metric]:.2%}, expected at most {bound:.1%}: {found.worst_pair}, "
+        f"of {found.material}"
     )
-
-
-Side = tuple[str, str]
-"""A provider and a precision."""
 
 
 def _sides(precisions: Sequence[str], *, others: bool) -> list[Side]:
@@ -149,6 +158,8 @@ def _sides(precisions: Sequence[str], *, others: bool) -> list[Side]:
         if precision == "fp32":
             continue
         able = [name for name, provider in PROVIDERS.items() if precision in provider.precisions and works(name)]
-        graphs_run = not runs_graphs(precision).isdisjoint(able)
-        sides += [(name, precision) for name in (able if graphs_run else [*able, "cpu"])]
-    return sides + [(name, "fp32") for name in PROVIDERS if others and name != "cpu" and works(name)]
+        sides += [Side(name, precision) for name in able]
+        running = runs_graphs(precision)
+        if running.isdisjoint(able):
+            sides += [Side(name, precision, emulated=True) for name in PROVIDERS if name in running]
+    return sides + [Side(name, "fp32") for name in PROVIDERS if others and name != "cpu" and works(name)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import importlib
 import re
 import sys
@@ -14,7 +13,6 @@ from mertric.errors import CheckpointError, DependencyError
 from mertric_export.config import MODEL_FILE, PREPROCESSOR_FILE
 from mertric_export.releases import RELEASES, Release
 from mertric_export.weights import (
-    INDEX_FILE,
     WEIGHTS,
     combined_digest,
     digests,
@@ -23,12 +21,11 @@ from mertric_export.weights import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 UNKNOWN_LICENSE = "unknown"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SHARDS = "model-*-of-*.safetensors"
 _TIMEOUT_SECONDS = 30
 
 
@@ -101,8 +98,9 @@ def fetch(
     say = notify or _to_stderr
     directory = hub.cached(revision, weights) if _COMMIT.fullmatch(revision) else None
     licensed = release.license
+    published: Mapping[str, str] = {}
     if directory is None:
-        directory, licensed = hub.download(revision, weights, licensed, say)
+        directory, licensed, published = hub.download(revision, weights, licensed, say)
     weights = weights or find_weights(directory)
     expected = expected_sha256 or (release.sha256 if at_pin else None)
     return Fetched(
@@ -110,7 +108,7 @@ def fetch(
         directory=directory,
         weights=weights,
         revision=directory.name,
-        sha256=_verify(directory, weights, expected),
+        sha256=_verify(directory, weights, expected, published),
         license=licensed,
     )
 
@@ -140,8 +138,8 @@ class _Hub:
 
     def download(
         self, revision: str, weights: str | None, known_license: str, say: Callable[[str], None]
-    ) -> tuple[Path, str]:
-        """Directory and license of a revision, fetched; where the Hub cannot be reached, from the cache."""
+    ) -> tuple[Path, str, Mapping[str, str]]:
+        """Directory, license and published digests of a revision; from the cache where the Hub cannot be reached."""
         errors = self.library.errors
         absent = (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError)
         try:
@@ -155,14 +153,14 @@ class _Hub:
                 f"({_first_line(error)})"
             ) from error
         except Exception as error:  # requests, httpx and the Hub's library each have their own
-            return self._offline(revision, weights, error, say), known_license
+            return self._offline(revision, weights, error, say), known_license, {}
 
     def _fetch_missing(
         self, revision: str, weights: str | None, known_license: str, say: Callable[[str], None]
-    ) -> tuple[Path, str]:
+    ) -> tuple[Path, str, Mapping[str, str]]:
         """Fetch what the cache lacks of a revision, after the license is said."""
         info = self.library.HfApi(endpoint=self.endpoint).model_info(
-            self.model_id, revision=revision, timeout=_TIMEOUT_SECONDS
+            self.model_id, revision=revision, timeout=_TIMEOUT_SECONDS, files_metadata=True
         )
         names = {sibling.rfilename for sibling in info.siblings or []}
         chosen = weights or next((name for name in WEIGHTS if name in names), " or ".join(WEIGHTS))
@@ -172,17 +170,22 @@ class _Hub:
                 f"{self.model_id} at {revision} has no {', '.join(missing)}. "
                 f"Choose a MERT checkpoint, such as {', '.join(RELEASES)}."
             )
-        if chosen == INDEX_FILE:
-            wanted += sorted(fnmatch.filter(names, _SHARDS))
         licensed = known_license if known_license != UNKNOWN_LICENSE else _license(info)
         say(f"Fetching {self.model_id} at {info.sha}. The license of its weights is {licensed}.")
-        paths = [
+        paths = [self._download(name, revision) for name in wanted]
+        directory = paths[0].parent
+        for name in weight_files(directory, chosen):
+            if name not in names:
+                raise CheckpointError(f"{self.model_id} at {revision} has no {name}, which its {chosen} names.")
+            self._download(name, revision)
+        return directory, licensed, _published(info)
+
+    def _download(self, name: str, revision: str) -> Path:
+        return Path(
             self.library.hf_hub_download(
                 self.model_id, name, revision=revision, cache_dir=self.cache_dir, endpoint=self.endpoint
             )
-            for name in wanted
-        ]
-        return Path(paths[0]).parent, licensed
+        )
 
     def _offline(self, revision: str, weights: str | None, error: Exception, say: Callable[[str], None]) -> Path:
         directory = self.cached(revision, weights)
@@ -196,7 +199,13 @@ class _Hub:
         return directory
 
 
-def _verify(directory: Path, weights: str, expected: str | None) -> str:
+def _published(info: Any) -> dict[str, str]:
+    """SHA-256 of each large file, as the Hub gives it."""
+    large = {sibling.rfilename: getattr(sibling, "lfs", None) for sibling in info.siblings or []}
+    return {name: str(lfs["sha256"]) for name, lfs in large.items() if lfs and lfs.get("sha256")}
+
+
+def _verify(directory: Path, weights: str, expected: str | None, published: Mapping[str, str]) -> str:
     """Digest of the weights, held against the expected one; without one, each file against the Hub's."""
     names = weight_files(directory, weights)
     files = digests(directory, names)
@@ -205,10 +214,10 @@ def _verify(directory: Path, weights: str, expected: str | None) -> str:
         _compare(directory, names, actual, expected.lower())
     else:
         for name in names:
-            # The cache names a large file by the SHA-256 that the Hub gave for it.
-            published = (directory / name).resolve().name
-            if _SHA256.fullmatch(published):
-                _compare(directory, [name], files[name], published)
+            # The cache names a large file by the SHA-256 that the Hub gave for it, where there are symbolic links.
+            recorded = published.get(name, (directory / name).resolve().name)
+            if _SHA256.fullmatch(recorded):
+                _compare(directory, [name], files[name], recorded)
     return actual
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from mertric.bundle import MANIFEST, read_bundle
-from mertric.errors import BundleError, CheckpointError
+from mertric.bundle import MANIFEST
+from mertric.errors import CheckpointError
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.hub import Fetched, fetch
 from mertric_export.output import require_free
@@ -65,14 +66,13 @@ def export_model(
 def _compare_with_earlier(fetched: Fetched, output: Path) -> None:
     if not (output / MANIFEST).is_file():
         return
-    try:
-        bundle = read_bundle(output)
-    except BundleError:  # of another format, or damaged: it holds nothing to compare with
+    try:  # of whatever format it is
+        earlier = json.loads((output / MANIFEST).read_text(encoding="utf-8"))
+        model, revision, sha256 = (earlier[name] for name in ("model", "revision", "weights_sha256"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # damaged: it holds nothing to compare with
         return
-    same = bundle.model == fetched.model_id and bundle.revision == fetched.revision
-    if same and bundle.weights_sha256 != fetched.sha256:
+    if (model, revision) == (fetched.model_id, fetched.revision) and sha256 != fetched.sha256:
         raise CheckpointError(
             f"the weights of {fetched.model_id} at {fetched.revision} have SHA-256 {fetched.sha256}; when {output} "
-            f"was exported they had {bundle.weights_sha256}. Find out why before you use them; to accept them, "
-            f"delete {output}."
+            f"was exported they had {sha256}. Find out why before you use them; to accept them, delete {output}."
         )

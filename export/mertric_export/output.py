@@ -39,12 +39,14 @@ def require_free(output: Path, *, manifest: str, force: bool) -> None:
 def new_directory(output: Path, *, manifest: str, force: bool) -> Iterator[Path]:
     """Yield an empty directory beside `output` that takes its place when the block ends without an error.
 
+    Where `output` is a link, what it points to is replaced.
+
     Raises
     ------
     ExportError
-        See `require_free`; or the file system refuses.
+        See `require_free`, also where another process has meanwhile written there; or the file system refuses.
     """
-    output = output.absolute()
+    output = output.resolve()
     require_free(output, manifest=manifest, force=force)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +56,7 @@ def new_directory(output: Path, *, manifest: str, force: bool) -> Iterator[Path]
     try:
         yield temporary
         temporary.chmod(0o755)
+        require_free(output, manifest=manifest, force=force)
         _replace(output, temporary)
     except OSError as error:
         raise ExportError(f"{output} cannot be written ({error}). Nothing was changed.") from error
@@ -70,7 +73,7 @@ def _replace(old: Path, new: Path) -> None:
     old.replace(aside)
     try:
         new.replace(old)
-    except OSError:
+    except BaseException:
         aside.replace(old)
         raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""MERT's forward pass in NumPy float64, written from the definition of HuBERT.
+"""MERT's forward pass in NumPy, in float64 or less, written from the definition of HuBERT.
 
 It is slow and plain on purpose: the figures that an exported bundle is held against come from here, so it
 shares nothing with the graph builder and uses none of its rearrangements.
@@ -9,7 +9,8 @@ end and positional convolution it takes over; Li et al. 2024, MERT (arXiv 2306.0
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import erf, softmax
@@ -25,14 +26,18 @@ if TYPE_CHECKING:
     from mertric_export.checkpoint import Checkpoint
     from mertric_export.config import MertConfig
 
-    Array = NDArray[np.float64]
+    Array = NDArray[np.floating[Any]]
     Tensors = Mapping[str, NDArray[np.float32]]
     Visit = Callable[[str, Array], None]
 
 
 def hidden_states(
-    checkpoint: Checkpoint, samples: ArrayLike, *, visit: Visit = lambda *_: None
-) -> list[NDArray[np.float64]]:
+    checkpoint: Checkpoint,
+    samples: ArrayLike,
+    *,
+    dtype: type[np.floating[Any]] = np.float64,
+    visit: Visit = lambda *_: None,
+) -> list[Array]:
     """All hidden states of one clip.
 
     Parameters
@@ -42,13 +47,15 @@ def hidden_states(
     samples : array of shape [n]
         Mono audio at `checkpoint.config.sample_rate`, as decoded: zero mean and unit variance are made here.
         At least `checkpoint.config.receptive_field` samples, finite.
+    dtype : type
+        What is computed in.
     visit : callable
         Called with ``encoder.layers.N.attention``, ``encoder.layers.N.feed_forward`` and
         ``encoder.layers.N.feed_forward.output_dense`` and what goes into each: [frames, width].
 
     Returns
     -------
-    list of float64 arrays of shape [frames, hidden_size]
+    list of arrays of shape [frames, hidden_size]
         `num_hidden_layers` + 1 of them. The first is what enters the first layer; with `do_stable_layer_norm`
         the last is after the encoder's final LayerNorm.
 
@@ -64,7 +71,8 @@ def hidden_states(
             f"samples have shape {signal.shape}; expected one dimension of at least {config.receptive_field} "
             "finite values: mono audio, in one array. Average the channels, or give a longer clip."
         )
-    features = _front_end(config, tensors, (signal - signal.mean()) / np.sqrt(signal.var() + NORMALIZE_EPS))
+    normal = (signal - signal.mean()) / np.sqrt(signal.var() + NORMALIZE_EPS)
+    features = _front_end(config, tensors, normal.astype(dtype))
     return _encoder(config, tensors, features, visit)
 
 
@@ -128,7 +136,7 @@ def _attention(config: MertConfig, tensors: Tensors, name: str, x: Array, _: Vis
         .transpose(1, 0, 2)
         for part in "qkv"
     )
-    weights = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(config.head_dim), axis=-1)
+    weights = softmax(query @ key.transpose(0, 2, 1) / math.sqrt(config.head_dim), axis=-1)
     joined = (weights @ value).transpose(1, 0, 2).reshape(x.shape)
     return _linear(tensors, f"{name}.out_proj", joined)
 
@@ -142,11 +150,11 @@ def _feed_forward(_: MertConfig, tensors: Tensors, name: str, x: Array, visit: V
 def _convolve(x: Array, weight: NDArray[np.float32], stride: int) -> Array:
     """Cross-correlation over time: x [time, in], weight [out, in, taps] to [time', out]."""
     windows = np.lib.stride_tricks.sliding_window_view(x, weight.shape[2], axis=0)[::stride]
-    return np.tensordot(windows, weight.astype(np.float64), axes=([1, 2], [1, 2]))
+    return np.tensordot(windows, weight.astype(x.dtype), axes=([1, 2], [1, 2]))
 
 
 def _linear(tensors: Tensors, name: str, x: Array) -> Array:
-    return x @ tensors[f"{name}.weight"].T.astype(np.float64) + tensors[f"{name}.bias"]
+    return x @ tensors[f"{name}.weight"].T.astype(x.dtype) + tensors[f"{name}.bias"]
 
 
 def _normalize(tensors: Tensors, name: str, x: Array, eps: float, axis: int = -1) -> Array:
@@ -158,4 +166,4 @@ def _normalize(tensors: Tensors, name: str, x: Array, eps: float, axis: int = -1
 
 def _gelu(x: Array) -> Array:
     """Hendrycks & Gimpel 2016: x Phi(x), with the erf, not its tanh approximation."""
-    return np.asarray(0.5 * x * (1 + erf(x / np.sqrt(2))))
+    return np.asarray(0.5 * x * (1 + erf(x / math.sqrt(2))))

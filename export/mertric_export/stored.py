@@ -36,6 +36,11 @@ class StoredTensor:
         """Shape of the tensor."""
         return self.array.shape
 
+    @property
+    def is_floating(self) -> bool:
+        """Whether the values are floating point."""
+        return self.bfloat16 or self.array.dtype.kind == "f"
+
     def float32(self) -> NDArray[np.float32]:
         """Values in float32: the mapped file itself where it holds them so; infinite where out of range."""
         if self.bfloat16:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import pickle
 import zipfile
+import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from io import BytesIO
@@ -45,7 +46,7 @@ _LOCAL_HEADER_BYTES = 30
 
 
 def read_torch_pickle(path: Path) -> dict[str, StoredTensor]:
-    """Map the tensors of a file that `torch.save` wrote; storages are not read.
+    """Map the tensors of a file that `torch.save` wrote, after holding storages against their checksums.
 
     Raises
     ------
@@ -80,6 +81,7 @@ def _is_tensor(value: object) -> bool:
     """Whether it is a tensor, and whole: a pickle can set what it likes on the objects that it makes."""
     return (
         isinstance(value, StoredTensor)
+        and vars(value).keys() == {"array", "bfloat16"}
         and type(value.array) is np.ndarray
         and type(value.bfloat16) is bool
         and (not value.bfloat16 or value.array.dtype.itemsize == 2)
@@ -94,7 +96,7 @@ class _StorageType:
 
 
 class _Archive:
-    """The members of one zip, its storages mapped from the file where they are not compressed."""
+    """The members of one zip, its storages mapped from the file."""
 
     def __init__(self, archive: zipfile.ZipFile, content: mmap.mmap) -> None:
         self._archive = archive
@@ -123,8 +125,11 @@ class _Archive:
         if info.file_size != size:
             raise ValueError(f"storage {key} has {info.file_size} bytes, {count} values of {kind} need {size}")
         if info.compress_type != zipfile.ZIP_STORED:
-            return np.frombuffer(self._archive.read(info), dtype)
-        return np.ndarray((count,), dtype, buffer=self._content, offset=self._offset(info))
+            raise ValueError(f"storage {key} is compressed, which torch.save never does")
+        start = self._offset(info)
+        if info.CRC and zlib.crc32(memoryview(self._content)[start : start + size]) != info.CRC:
+            raise ValueError(f"storage {key} is damaged: it does not give the CRC-32 that stands in the file")
+        return np.ndarray((count,), dtype, buffer=self._content, offset=start)
 
     def _offset(self, info: zipfile.ZipInfo) -> int:
         """Where a member's data begin: its local header's own name and extra field may differ in length."""

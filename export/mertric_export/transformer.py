@@ -217,8 +217,8 @@ class Layers:
         """Refer to a feed-forward's slices: first matrix, bias, mean to take off ("" for none) and second matrix."""
         graph, tensors = self.graph, self.tensors
         inner, outer = f"{name}.intermediate_dense", f"{name}.output_dense"
-        whole, slices = tensors[f"{outer}.weight"].T, []
-        for index, part in enumerate(np.array_split(np.arange(self.config.intermediate_size), SLICES)):
+        whole, slices, size = tensors[f"{outer}.weight"].T, [], self.config.intermediate_size
+        for index, part in enumerate(np.array_split(np.arange(size), min(SLICES, size))):
             rows = slice(part[0], part[-1] + 1)
             weight = graph.matrix(f"{inner}.{index}.weight", tensors[f"{inner}.weight"][rows].T)
             bias = graph.weight(f"{inner}.{index}.bias", tensors[f"{inner}.bias"][rows])

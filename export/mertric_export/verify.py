@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
-from mertric.errors import ExportError
+from mertric.errors import ExportError, ProviderError
 from mertric_export.emulation import runnable
 from mertric_export.precisions import PRECISIONS
 from mertric_export.reference import hidden_states
 from mertric_export.whole import whole_clips
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-4
 """Largest difference of a hidden state from float64, in units of that state's root mean square, in fp32."""
+ROOM = 3
+"""Where weights are so ill-conditioned that plain float32 loses more than that: so many times its loss is allowed."""
 COARSE_TOLERANCE = 0.2
 """The same in a lower precision: it finds graphs that are wrong, `gate` what is lost to rounding."""
 SECONDS = 0.4
@@ -41,27 +45,43 @@ def verify(checkpoint: Checkpoint, bundle: Path, precisions: Sequence[str] = ("f
     Raises
     ------
     ExportError
-        A difference is above `TOLERANCE`, or `COARSE_TOLERANCE` in another precision than fp32.
+        A difference is above `TOLERANCE`, or `COARSE_TOLERANCE` in another precision than fp32, and above `ROOM`
+        times what float32 loses.
     """
-    samples = check_clip(checkpoint.config.sample_rate)
+    samples = check_clip(checkpoint.config.sample_rate, least=4 * checkpoint.config.receptive_field)
     clips = [samples, samples[: samples.size // 2], np.ascontiguousarray(samples[::-1])]
     expected = [np.stack(hidden_states(checkpoint, clip)) for clip in clips]
-    figures = {precision: _compare(bundle, precision, clips, expected) for precision in precisions}
-    return {"reference": "NumPy float64", "seconds": SECONDS, "max_error_over_rms": figures["fp32"]}
+
+    @cache
+    def lost() -> NDArray[np.float64]:
+        plain = [hidden_states(checkpoint, clip, dtype=np.float32) for clip in clips]
+        each = [_differences(np.stack(got), exact) for got, exact in zip(plain, expected, strict=True)]
+        return np.asarray(np.max(each, axis=0))
+
+    figures = {precision: _compare(bundle, precision, clips, expected, lost) for precision in precisions}
+    seconds = samples.size / checkpoint.config.sample_rate
+    return {"reference": "NumPy float64", "seconds": seconds, "max_error_over_rms": figures["fp32"]}
 
 
 def _compare(
-    bundle: Path, precision: str, clips: Sequence[NDArray[np.float32]], expected: Sequence[NDArray[np.float64]]
+    bundle: Path,
+    precision: str,
+    clips: Sequence[NDArray[np.float32]],
+    expected: Sequence[NDArray[Any]],
+    lost: Callable[[], NDArray[np.float64]],
 ) -> dict[str, float]:
-    """Return the largest difference of each graph of a precision; ExportError where it is too large."""
+    """Return the largest difference of each graph of a precision; ExportError where it is too large.
+
+    Where it is, what a plain forward pass in float32 loses is asked for.
+    """
     tolerance = TOLERANCE if precision == "fp32" else COARSE_TOLERANCE
     figures: dict[str, float] = {}
-    with runnable(bundle, provider="cpu", precision=precision) as (directory, run_as):
+    with runnable(bundle, provider="cpu", precision=precision) as (directory, run_as), _refusing(precision):
         for graph, states in _runs(directory, precision, run_as, clips):
             each = [_differences(got, expected[index]) for index, got in states.items()]
             differences = np.max(each, axis=0)
             worst = int(np.argmax(differences))
-            if not differences[worst] <= tolerance:
+            if not differences[worst] <= tolerance and not (differences <= np.maximum(tolerance, ROOM * lost())).all():
                 raise ExportError(
                     f"the exported {precision} {graph} graph differs from its checkpoint: hidden state {worst} by "
                     f"{differences[worst]:.1e} of its root mean square, expected at most {tolerance:.0e}. "
@@ -69,6 +89,15 @@ def _compare(
                 )
             figures[graph] = float(differences[worst])
     return figures
+
+
+@contextmanager
+def _refusing(precision: str) -> Iterator[None]:
+    """Turn what keeps graphs from running into an ExportError."""
+    try:
+        yield
+    except ProviderError as error:
+        raise ExportError(f"the exported {precision} graphs do not work ({error}) Nothing was written.") from error
 
 
 def _runs(
@@ -94,15 +123,15 @@ def _runs(
         yield "clips.fixed", dict(zip(equal, whole.states(list(equal.values()), layers), strict=True))
 
 
-def _differences(got: NDArray[np.float32], exact: NDArray[np.float64]) -> NDArray[np.float64]:
+def _differences(got: NDArray[Any], exact: NDArray[Any]) -> NDArray[np.float64]:
     """Return each hidden state's largest difference in units of its root mean square, for [layers, frames, dim]."""
     rms = np.sqrt(np.square(exact).mean(axis=(1, 2)))
     return np.asarray(np.abs(got - exact).max(axis=(1, 2)) / rms)
 
 
-def check_clip(sample_rate: int) -> NDArray[np.float32]:
-    """A short clip with tones, an onset and noise: float32 [samples]."""
-    time = np.arange(round(SECONDS * sample_rate)) / sample_rate
+def check_clip(sample_rate: int, *, least: int = 0) -> NDArray[np.float32]:
+    """A short clip of at least so many samples with tones, an onset and noise: float32 [samples]."""
+    time = np.arange(max(round(SECONDS * sample_rate), least)) / sample_rate
     pitches = np.array([[220], [554], [1318], [3520]])
     tones = (np.sin(2 * np.pi * pitches * time + pitches) / [[1], [2], [3], [4]]).sum(axis=0)
     onset = np.exp(-8 * np.maximum(time - 0.1, 0)) * (time > 0.1)

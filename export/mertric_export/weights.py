@@ -76,9 +76,12 @@ def combined_digest(files: Mapping[str, str]) -> str:
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). Copy or fetch it again.") from error
     return digest.hexdigest()
 
 
@@ -86,7 +89,7 @@ def _read_index(index: Path) -> dict[str, str]:
     """File by tensor, as the index says; the files must be plain names beside it."""
     try:
         weight_map: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-        plain = all(Path(name).name == name and "\\" not in name for name in weight_map.values())
+        plain = all(name and Path(name).name == name and "\\" not in name for name in weight_map.values())
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{index} has no readable weight_map ({error!r}). Fetch it again.") from error
     if not weight_map or not plain:

@@ -34,8 +34,10 @@ class WholeEncoder(Encoder):
     Takes and raises what `Encoder` does; a graph of whole clips that fails is an error.
     """
 
-    def __init__(self, bundle: Path | str, *, provider: str = "cpu", precision: str = "fp32") -> None:
-        super().__init__(bundle, provider=provider, precision=precision)
+    def __init__(
+        self, bundle: Path | str, *, provider: str = "cpu", precision: str = "fp32", attention: str | None = None
+    ) -> None:
+        super().__init__(bundle, provider=provider, precision=precision, attention=attention)
         self._whole = whole_clips(self.bundle, precision)
 
     def embed_samples(

@@ -166,3 +166,16 @@ def test_a_bundle_works_where_it_is_moved(copy: Path, tmp_path: Path) -> None:
     moved = copy.rename(tmp_path / "bündel 音 [1]")
     assert isinstance(Encoder(moved).bundle, Bundle)
     assert Encoder(moved).embed(np.zeros(4000), sample_rate=24000).hidden.shape == (1, 12, 64)
+
+
+def test_a_bundle_that_was_replaced_is_not_mixed_with_its_successor(copy: Path, sound: Any) -> None:
+    """Sessions are opened when they are first needed, which may be long after the files were checked."""
+    encoder = Encoder(copy, provider="cpu")
+    encoder.embed_samples(sound(), layers=[4])
+    edit(copy, model="another")
+    encoder.embed_samples(sound(), layers=[4])
+    with pytest.raises(BundleError, match=r"was replaced since it was loaded\. Load it again"):
+        encoder.embed_samples(sound(), layers=[1, 2])
+    (copy / "bundle.json").unlink()
+    with pytest.raises(BundleError, match="is gone since it was loaded"):
+        encoder.embed_samples(sound(), layers=[1])

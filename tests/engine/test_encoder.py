@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.protocol import PROTOCOLS, get_protocol
 from mertric.providers import PROVIDERS, FixedShapes
+from mertric.scheduler import Scheduler
 from mertric.session import Session
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.reference import hidden_states
@@ -87,7 +90,7 @@ def test_the_front_end_of_a_provider_that_rounds_and_gains_from_fixed_shapes(
         PROVIDERS["cpu"], precisions={"bf16": "fp32"}, multiples={"bf16": 32}, fixed=fixed, attention="portable"
     )
     monkeypatch.setitem(PROVIDERS, "cpu", rounding)
-    monkeypatch.setattr(Bundle, "require", lambda bundle, precision: None)
+    monkeypatch.setattr(Bundle, "require", lambda *_: None)
     encoder = Encoder(model.bundle, provider="cpu", precision="bf16", chunk=30)
     ran: list[tuple[Session, str, tuple[int, ...]]] = []
     run = Session.run
@@ -107,6 +110,28 @@ def test_the_front_end_of_a_provider_that_rounds_and_gains_from_fixed_shapes(
     assert not {session for session, _, _ in ran} & {session for session, _, _ in free}
     for states in (first, again):
         np.testing.assert_allclose(states, expected, atol=1e-4)
+
+
+def test_warm_up_meets_every_shape_that_chunks_of_other_lengths_have(
+    bundle: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = FixedShapes(attention={"fp32": "portable"})
+    few = replace(PROVIDERS["cpu"], multiples={"fp32": 32}, fixed=fixed, attention="portable")
+    monkeypatch.setitem(PROVIDERS, "cpu", few)
+    encoder = Encoder(bundle, provider="cpu", chunk=90)
+    met: set[tuple[Session, str, tuple[int, ...]]] = set()
+    run = Session.run
+
+    def spy(self: Session, inputs: Any) -> Any:
+        met.update((self, name, array.shape) for name, array in inputs.items() if name in ("windows", "features"))
+        return run(self, inputs)
+
+    monkeypatch.setattr(Session, "run", spy)
+    encoder.warm_up([1.0])
+    known = set(met)
+    for frames in (1, 31, 60, 90, 120, 200):
+        encoder.embed_samples(sound(400 + 320 * (frames - 1)), layers=[0])
+    assert met == known
 
 
 def test_the_positional_convolution_of_a_long_clip_stays_in_pieces(
@@ -328,3 +353,38 @@ def test_what_an_encoder_cannot_be(bundle: Path) -> None:
         Encoder(bundle, provider="abacus")
     with pytest.raises(InputError, match="attention is 'flash'; expected 'fused', 'portable' or 'pointwise'"):
         Encoder(bundle, attention="flash")
+
+
+def test_what_is_not_finite_is_an_error(bundle: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of values that float16 does not hold; a clip beside it in a batch is none."""
+    encoder = Encoder(bundle, provider="cpu")
+    states = encoder._network.embed
+
+    def overflow(clips: Any, layers: Any) -> Any:
+        found = states(clips, layers)
+        for clip, hidden in zip(clips, found, strict=True):
+            if clip.size > 5000:
+                hidden[1, 3, 5] = np.inf
+        return found
+
+    monkeypatch.setattr(encoder._network, "embed", overflow)
+    with pytest.raises(ProviderError, match=r"hidden state 2 came out infinite or not a number in fp32 on cpu"):
+        encoder.embed_samples(sound(6000), layers=[0, 2])
+    reads = [lambda: sound(6000), lambda: sound(4000)]
+    bad, good = Scheduler(encoder, layers=[0, 2]).embed(reads)
+    assert "hidden state 2 came out infinite" in bad.problem
+    assert good.embeddings is not None
+
+
+def test_an_encoder_is_gone_when_it_is_let_go(bundle: Path, sound: Sound) -> None:
+    """With its sessions, without waiting for the garbage collector: on Windows, open files cannot be replaced."""
+    gc.collect()
+    gc.disable()
+    try:
+        encoder = Encoder(bundle, provider="cpu")
+        encoder.embed_samples(sound())
+        parts = [weakref.ref(part) for part in (encoder, encoder._network, encoder._network._transformer)]
+        del encoder
+        assert [part() for part in parts] == [None] * 3
+    finally:
+        gc.enable()

@@ -298,3 +298,13 @@ def test_agrees_with_torchs_own_weight_norm(directory: Path, spelling: int, dtyp
     np.testing.assert_allclose(tensors.pop(POSITIONAL_WEIGHT), expected, rtol=3e-7)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(tensor, state[name].float().numpy(), err_msg=name)
+
+
+def test_integers_are_no_weights(directory: Path, twin: Path) -> None:
+    tensors: dict[str, Any] = load(directory)
+    name = "encoder.layers.0.attention.q_proj.weight"
+    tensors[name] = (100 * tensors[name]).astype(np.int64)
+    torch_file(tensors).write(twin / "pytorch_model.bin")
+    (twin / "model.safetensors").unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match=rf"1 not floating point: {name}"):
+        read_checkpoint(twin, weights="pytorch_model.bin")

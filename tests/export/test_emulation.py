@@ -17,7 +17,7 @@ from mertric_export import export
 from mertric_export.emulation import emulate, runnable
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.graph import WeightFile
-from mertric_export.narrow import BrainBuilder, HalfBuilder, NarrowBuilder, round_to_bfloat16
+from mertric_export.narrow import BrainBuilder, HalfBuilder, HalfClipsBuilder, NarrowBuilder, round_to_bfloat16
 from mertric_export.synthetic import write_checkpoint
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[np.float32]
+
+SCALES = {"q": 0, "k": 0, "v": 60000}
 
 
 def half(array: Array) -> Array:
@@ -116,3 +118,23 @@ def test_an_emulated_bundle_is_whole_and_gone_afterwards(
     assert least < np.sqrt(np.square(got - exact).mean() / np.square(exact).mean()) < most
     assert not twin.exists()
     assert before == {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1.0, 0.0), (1.5, np.inf)])
+def test_what_attention_rounds_on_its_way_is_seen(tmp_path: Path, value: float, expected: float) -> None:
+    """Its product may be more than float16 holds, though with the bias it would not be."""
+    with WeightFile(tmp_path / "w.bin") as weights:
+        graph = HalfClipsBuilder("g", weights)
+        x = graph.narrow(graph.input("x", ("batch", "frames", 8)))
+        parts = [graph.matrix(f"{part}.weight", scale * np.eye(8, dtype=np.float32)) for part, scale in SCALES.items()]
+        bias = graph.weight("bias", np.repeat(np.float32([0, 0, -60000]), 8))
+        joined = graph.joined("weight", parts, axis=1)
+        attended = graph.node("a", "Attention", x, joined, bias, domain="com.microsoft", num_heads=1)
+        graph.output(graph.widen(attended), "y", ("batch", "frames", 8))
+        model = graph.model()
+    path = tmp_path / "g.onnx"
+    path.write_bytes(emulate(model).SerializeToString())
+    onnx.checker.check_model(path, full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": np.full((1, 5, 8), value, np.float32)})
+    np.testing.assert_array_equal(y, np.full((1, 5, 8), expected))

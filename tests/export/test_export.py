@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -276,3 +277,61 @@ def test_a_damaged_bundle_is_mended_by_force(source: Path, bundle: Path, tmp_pat
     shutil.copytree(bundle, tmp_path / "bundle")
     (tmp_path / "bundle" / "bundle.json").write_text("{")
     run(source, tmp_path / "bundle", force=True).check_files("fp32")
+
+
+def test_where_a_link_points_to_is_replaced(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    other = write_checkpoint(tmp_path / "other", SMALL, seed=5)
+    bundle = run(other, tmp_path / "link", force=True)
+    assert (tmp_path / "link").is_symlink()
+    assert read_bundle(tmp_path / "real").weights_sha256 == bundle.weights_sha256
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "real", "source"]
+
+
+def test_of_two_exports_to_one_place_the_second_is_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It found the place free when it began."""
+    verify, ran = export.verify, []
+
+    def slow(*arguments: Any) -> Any:
+        if not ran:
+            ran.append(True)
+            run(source, tmp_path / "bundle")
+        return verify(*arguments)
+
+    monkeypatch.setattr(export, "verify", slow)
+    with pytest.raises(ExportError, match="exists already"):
+        run(write_checkpoint(tmp_path / "other", SMALL, seed=5), tmp_path / "bundle")
+    assert read_bundle(tmp_path / "bundle").weights_sha256 == read_checkpoint(source).sha256
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "other", "source"]
+
+
+def test_an_interrupt_between_two_renames_leaves_the_earlier_bundle(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(source, tmp_path / "bundle")
+    replace, calls = pathlib.Path.replace, []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(pathlib.Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "bundle", force=True)
+    assert read_bundle(tmp_path / "bundle") == first
+
+
+def test_a_feed_forward_narrower_than_its_slices(tmp_path: Path) -> None:
+    narrow = dataclasses.replace(SMALL, intermediate_size=3)
+    assert run(write_checkpoint(tmp_path / "source", narrow), tmp_path / "bundle").layers == 2
+
+
+def test_frames_that_see_more_than_the_usual_check_clip(tmp_path: Path) -> None:
+    wide = dataclasses.replace(SMALL, sample_rate=1000)
+    bundle = run(write_checkpoint(tmp_path / "source", wide), tmp_path / "bundle")
+    assert bundle.receptive_field > 0.2 * bundle.sample_rate

@@ -19,6 +19,7 @@ from mertric.errors import BundleError, ExportError, MertricError, ProviderError
 from mertric.providers import PROVIDERS
 from mertric.session import Session
 from mertric_export import gate
+from mertric_export.comparison import Comparison
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.material import Material
 from mertric_export.synthetic import write_checkpoint
@@ -58,9 +59,11 @@ def spoil(monkeypatch: pytest.MonkeyPatch, provider: str, precision: str, factor
     real = gate.Encoder
 
     class Spoilt(real):  # type: ignore[valid-type,misc]
-        def __init__(self, bundle: Path, *, provider: str, precision: str = "fp32") -> None:
+        def __init__(
+            self, bundle: Path, *, provider: str = "cpu", precision: str = "fp32", attention: str | None = None
+        ) -> None:
             computed = precision if precision in PROVIDERS["cpu"].precisions else "fp32"
-            super().__init__(bundle, provider="cpu", precision=computed)
+            super().__init__(bundle, provider="cpu", precision=computed, attention=attention)
             self.provider, self.precision = provider, precision
 
         def embed_samples(self, *args: Any, **options: Any) -> Any:
@@ -70,6 +73,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, provider: str, precision: str, factor
             return embeddings
 
     monkeypatch.setattr(gate, "Encoder", Spoilt)
+    monkeypatch.setattr(gate, "WholeEncoder", Spoilt)
     monkeypatch.setattr(gate, "runnable", lambda bundle, *, provider, precision: nullcontext((bundle, precision)))
 
 
@@ -91,7 +95,7 @@ def test_a_precision_too_far_from_fp32_is_refused(
 ) -> None:
     only("cpu")
     spoil(monkeypatch, "cpu", precision, factor)
-    where = {"fp16": r"cuda and tensorrt \(emulated\)", "bf16": r"cuda \(emulated\)", "int8": "cpu"}[precision]
+    where = "cpu" if precision == "int8" else r"cuda \(emulated\)"
     message = (
         rf"{precision} on {where} changes mert_\w+ by \d\.\d+%, .* at most {bound}: a and [bc], of noise\. Nothing was"
     )
@@ -112,8 +116,13 @@ def test_a_precision_within_its_bound_is_written(
     only("cpu")
     spoil(monkeypatch, "cpu", precision, factor)
     bundle = run(source, tmp_path / "bundle", precisions=[precision])
-    (row,) = bundle.parity["precisions"]
-    assert factor**2 - 1 - 1e-3 < row["mert_mse"] < row["bound"] == gate.BOUNDS[precision]
+    rows = bundle.parity["precisions"]
+    assert [row["provider"] for row in rows] == {"fp16": ["cuda", "tensorrt"], "bf16": ["cuda"], "int8": ["cpu"]}[
+        precision
+    ]
+    for row in rows:
+        assert row["emulated"] == (precision != "int8")
+        assert factor**2 - 1 - 1e-3 < row["mert_mse"] < row["bound"] == gate.BOUNDS[precision]
 
 
 def test_what_is_not_a_number_is_refused(
@@ -129,7 +138,7 @@ def test_what_is_not_a_number_is_refused(
 @pytest.mark.parametrize(
     ("precision", "graphs"),
     [
-        ("fp16", {"clips.onnx"}),
+        ("fp16", {"clips.onnx", "frontend.onnx", "positions.onnx", "encoder.portable.onnx"}),
         ("bf16", {"clips.onnx"}),
         ("int8", {"frontend.onnx", "positions.onnx", "encoder.fused.onnx"}),
     ],
@@ -175,10 +184,10 @@ def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch
     [
         ("fp16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda", "tensorrt"]),
         ("fp16", ("tensorrt", "cpu"), ["tensorrt"]),
-        ("fp16", ("openvino", "cpu"), ["cpu"]),
+        ("fp16", ("openvino", "cpu"), ["cuda (emulated)", "tensorrt (emulated)"]),
         ("bf16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda", "openvino"]),
-        ("bf16", ("tensorrt", "openvino", "cpu"), ["openvino", "cpu"]),
-        ("bf16", ("cpu",), ["cpu"]),
+        ("bf16", ("tensorrt", "openvino", "cpu"), ["openvino", "cuda (emulated)"]),
+        ("bf16", ("cpu",), ["cuda (emulated)"]),
         ("int8", ("openvino", "cpu"), ["openvino", "cpu"]),
         ("int8", ("cuda", "cpu"), ["cpu"]),
     ],
@@ -188,17 +197,19 @@ def test_where_a_precision_is_checked(
 ) -> None:
     """On every provider that computes in it; its graphs emulated on the CPU where none runs them."""
     only(*working)
-    assert gate._sides(["fp32", precision], others=False) == [(name, precision) for name in checked]
+    assert [str(side) for side in gate._sides(["fp32", precision], others=False)] == [
+        f"{precision} on {name}" for name in checked
+    ]
 
 
 def test_every_provider_is_compared_in_fp32_with_material(only: Callable[..., None]) -> None:
     only("cuda", "openvino", "cpu")
-    others = [("cuda", "fp32"), ("openvino", "fp32")]
+    others = [("cuda", "fp32", False), ("openvino", "fp32", False)]
     assert gate._sides(["fp32"], others=True) == others
-    lower = [("cuda", "fp16"), ("openvino", "int8"), ("cpu", "int8")]
+    lower = [("cuda", "fp16", False), ("openvino", "int8", False), ("cpu", "int8", False)]
     assert gate._sides(["fp32", "fp16", "int8"], others=True) == [*lower, *others]
     only("cpu")
-    assert gate._sides(["fp32", "fp16"], others=True) == [("cpu", "fp16")]
+    assert gate._sides(["fp32", "bf16"], others=True) == [("cuda", "bf16", True)]
 
 
 def test_a_providers_fp32_is_only_noted(
@@ -218,8 +229,8 @@ def test_what_a_provider_makes_of_fp32_graphs_is_held_to_the_bound(
     only("openvino", "cpu")
     spoil(monkeypatch, "openvino", "bf16", 1.008)
     own, graphs = run(source, tmp_path / "bundle", precisions=["bf16"]).parity["precisions"]
-    assert (own["provider"], own["graphs"]) == ("openvino", "fp32")
-    assert (graphs["provider"], graphs["graphs"]) == ("cpu", "bf16")
+    assert (own["provider"], own["emulated"]) == ("openvino", False)
+    assert (graphs["provider"], graphs["emulated"]) == ("cuda", True)
     spoil(monkeypatch, "openvino", "bf16", 1.1)
     bundle = run(source, tmp_path / "bundle", precisions=["bf16"], force=True)
     assert list(bundle.refused["bf16"]) == ["openvino"]
@@ -273,10 +284,29 @@ def test_a_provider_that_fails_is_refused(
 @pytest.mark.parametrize("metric", ["mert_mse", "mert_fad"])
 @pytest.mark.parametrize("value", [0.03, np.inf, np.nan])
 def test_each_metric_counts(metric: str, value: float) -> None:
-    row = {"provider": "cpu", "precision": "int8", "mert_mse": 0.02, "mert_fad": 0.01, "bound": 0.02}
-    row |= {"worst_pair": "a and b", "material": "noise"}
-    assert gate._excess(row) is None
-    assert f"changes {metric} by" in str(gate._excess(row | {metric: value}))
+    found = Comparison(
+        pairs=1,
+        material="noise",
+        max_error_over_rms=0,
+        relative_error=0,
+        mert_mse=0.02,
+        mert_fad=0.01,
+        worst_pair="a and b",
+    )
+    side = gate.Side("cpu", "int8")
+    assert gate._excess(side, found) is None
+    assert f"changes {metric} by" in str(gate._excess(side, dataclasses.replace(found, **{metric: value})))
+
+
+def test_pairs_that_do_not_differ_show_nothing(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("cpu")
+    spoil(monkeypatch, "cpu", "int8", 1.3)
+    music = gate.made_up_music()
+    same = dataclasses.replace(music, pairs=(("a", "a"),))
+    with pytest.raises(ExportError, match=r"int8 on cpu could not be compared with fp32 \(no pair of noise differs"):
+        run(source, tmp_path / "bundle", precisions=["int8"], material=same)
 
 
 def invoke(*arguments: object) -> tuple[int, str]:
@@ -314,7 +344,7 @@ def test_the_command(
     rows = bundle.parity["precisions"]
     assert json.loads((tmp_path / "t.json").read_text()) == rows
     with (tmp_path / "t.csv").open() as file:
-        assert [row["precision"] for row in csv.DictReader(file)] == ["fp16", "int8", "int8", "fp32"]
+        assert [row["precision"] for row in csv.DictReader(file)] == ["fp16", "fp16", "int8", "int8", "fp32"]
     assert {row["material"] for row in rows} == {f"{tmp_path / 'r'} against {tmp_path / 'e'}"}
     assert all(f"{row['mert_mse']:.4g}" in output for row in rows)
 

@@ -61,7 +61,7 @@ class FakeHub:
 
             def answer(self, with_body: bool) -> None:
                 hub.requests.append((self.command, self.path, self.headers.get("Range")))
-                parts = self.path.split("/")
+                parts = self.path.partition("?")[0].split("/")
                 if parts[1:5] == ["api", "models", *MODEL.split("/")]:
                     revision = parts[6] if len(parts) > 6 else "main"
                     self.describe(COMMIT if revision == "main" else revision)
@@ -74,13 +74,18 @@ class FakeHub:
             def describe(self, commit: str) -> None:
                 if commit not in (COMMIT, OTHER):
                     return self.refuse("RevisionNotFound")
-                siblings = [{"rfilename": name} for name in hub.files]
-                content = json.dumps({"id": MODEL, "sha": commit, "siblings": siblings, "tags": hub.tags}).encode()
+                siblings: list[dict[str, Any]] = [{"rfilename": name} for name in hub.files]
+                for sibling in siblings if "blobs=" in self.path else ():
+                    if sibling["rfilename"].endswith((".bin", ".safetensors")):
+                        content = hub.files[sibling["rfilename"]]
+                        sha256 = hashlib.sha256(content).hexdigest()
+                        sibling["lfs"] = {"sha256": sha256, "size": len(content), "pointerSize": 134}
+                answer = json.dumps({"id": MODEL, "sha": commit, "siblings": siblings, "tags": hub.tags}).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(answer)
                 return None
 
             def file(self, commit: str, name: str, with_body: bool) -> None:
@@ -209,8 +214,13 @@ def test_another_digest_is_refused(client: Client, monkeypatch: pytest.MonkeyPat
     assert client.fetch(revision=COMMIT).revision == COMMIT
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="the cache has no symbolic links there")
-def test_without_a_recorded_digest_the_hubs_own_is_held_to(client: Client) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_without_a_recorded_digest_the_hubs_own_is_held_to(
+    client: Client, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Whether the cache has symbolic links, whose names tell it, or not, as on most Windows systems."""
+    if not links:
+        monkeypatch.setattr("huggingface_hub.file_download.are_symlinks_supported", lambda *_: False)
     client.hub.damaged = "pytorch_model.bin"
     with pytest.raises(CheckpointError, match=rf"expected {digest(client)}\. Delete"):
         client.fetch()
@@ -235,9 +245,9 @@ def test_the_pinned_weights_are_read_though_others_stand_beside_them(
     assert "model.safetensors" not in client.hub.fetched()
 
 
-def test_all_shards_are_fetched(client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [[f"model-0000{index}-of-00002.safetensors" for index in (1, 2)], ["a.st", "b.st"]])
+def test_all_shards_are_fetched(client: Client, tmp_path: Path, names: list[str]) -> None:
     del client.hub.files["pytorch_model.bin"]
-    names = [f"model-0000{index}-of-00002.safetensors" for index in (1, 2)]
     for index, name in enumerate(names):
         save(tmp_path, {str(index): np.full(3, index, np.float32)}, name)
         client.hub.files[name] = (tmp_path / name).read_bytes()
@@ -247,6 +257,15 @@ def test_all_shards_are_fetched(client: Client, tmp_path: Path) -> None:
     assert fetched.weights == "model.safetensors.index.json"
     listing = "".join(f"{digest(client, name)}  {name}\n" for name in names)
     assert fetched.sha256 == hashlib.sha256(listing.encode()).hexdigest()
+
+
+def test_a_shard_that_the_hub_lacks(client: Client) -> None:
+    del client.hub.files["pytorch_model.bin"]
+    client.hub.files["model.safetensors.index.json"] = b'{"weight_map": {"a": "gone.safetensors"}}'
+    with pytest.raises(
+        CheckpointError, match=r"has no gone\.safetensors, which its model\.safetensors\.index\.json names"
+    ):
+        client.fetch()
 
 
 def test_a_broken_transfer_goes_on_where_it_stopped(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,28 @@ def test_the_first_digest_is_held_to(hub: FakeHub, tmp_path: Path) -> None:
     assert read_bundle(tmp_path / "bundle") == first
 
 
+def test_it_is_held_to_after_the_bundles_format_changed_too(hub: FakeHub, tmp_path: Path) -> None:
+    export_model(ID, tmp_path / "bundle")
+    manifest = tmp_path / "bundle" / "bundle.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 1, "sha256": ""}))
+    hub.publish(seed=1)
+    with pytest.raises(CheckpointError, match="Find out why"):
+        export_model(ID, tmp_path / "bundle", force=True)
+
+
+def test_another_process_may_be_the_first_to_convert(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mertric_export import hub_export
+
+    export = hub_export.export_checkpoint
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        export(*arguments, **options)
+        return export(*arguments, **options)
+
+    monkeypatch.setattr(hub_export, "export_checkpoint", late)
+    assert read_bundle(find_bundle(ID)).model == ID
+
+
 def test_the_same_weights_are_exported_again(hub: FakeHub, tmp_path: Path) -> None:
     first = export_model(ID, tmp_path / "bundle")
     with pytest.raises(ExportError, match="exists already"):

@@ -75,16 +75,18 @@ def test_what_is_written(several: Path) -> None:
     assert sizes["fp16"] < 0.6 * sizes["fp32"]
     assert sizes["bf16"] < 0.8 * sizes["fp32"]
     rows = bundle.parity["precisions"]
-    assert [(row["provider"], row["precision"], row["graphs"]) for row in rows] == [
-        ("cpu", "fp16", "fp16"),
-        ("cpu", "bf16", "bf16"),
-        ("cpu", "int8", "int8"),
+    assert [(row["provider"], row["precision"], row["emulated"]) for row in rows] == [
+        ("cuda", "fp16", True),
+        ("tensorrt", "fp16", True),
+        ("cuda", "bf16", True),
+        ("cpu", "int8", False),
     ]
     for row in rows:
         assert row.keys() == {
-            *("provider", "precision", "graphs", "pairs", "material", "max_error_over_rms", "relative_error"),
-            *("mert_mse", "mert_fad", "worst_pair", "bound"),
+            *("provider", "precision", "emulated", "pairs", "material", "max_error_over_rms", "relative_error"),
+            *("mert_mse", "mert_fad", "worst_pair", "bound", "problem"),
         }
+        assert row["problem"] is None
         assert (row["pairs"], row["material"], row["worst_pair"]) == (1, "noise", "a and b")
         assert 0 < row["relative_error"] < row["max_error_over_rms"] < BOUNDS[row["precision"]]
         assert 0 < row["mert_mse"] < 0.8 * row["bound"]

@@ -67,6 +67,17 @@ def test_one_wrong_value_fails_the_export(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+def test_weights_on_which_float32_loses_more_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are told by what a plain forward pass loses, which a graph that is wrong exceeds."""
+    source = write_checkpoint(tmp_path / "source", SMALL)
+    monkeypatch.setattr(verify, "TOLERANCE", 1e-8)
+    bundle = export_checkpoint(source, tmp_path / "bundle", provenance=Provenance(model="m"))
+    assert 1e-8 < max(bundle.parity["max_error_over_rms"].values()) < 1e-5
+    monkeypatch.setattr(verify, "ROOM", 0.01)
+    with pytest.raises(ExportError, match="differs from its checkpoint"):
+        export_checkpoint(source, tmp_path / "other", provenance=Provenance(model="m"))
+
+
 def test_nan_fails_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "portable", lambda hidden: hidden[2].fill(np.nan))
     source = write_checkpoint(tmp_path / "source", SMALL)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mertric.bundle import Bundle
 
 _COLUMNS = (
-    *("provider", "precision", "pairs", "max_error_over_rms", "relative_error"),
+    *("provider", "precision", "emulated", "pairs", "max_error_over_rms", "relative_error"),
     *("mert_mse", "mert_fad", "bound"),
 )
 
