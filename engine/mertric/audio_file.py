@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ _BLOCK = 1 << 19
 """Samples that are decoded at once, of all channels together."""
 _UNKNOWN = 2**63 - 1
 """Frames of a file whose header does not tell them, such as a FLAC file that was written into a pipe."""
+_LOST = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""Where libsndfile tells how many bytes of samples a header promises, and how many there are."""
+_PLACEHOLDER = 0x7FFF0000
+"""Bytes from which on a header promises what was not known yet when it was written, as into a pipe."""
 
 
 class AudioFile:
@@ -114,6 +119,13 @@ class AudioFile:
         MP3 files need not tell their length, and are then taken to be as long as their first frames let expect.
         """
         expected = self._frames * (0.9 if self._file.format in ("MP3", "MPEG") else 1)
+        if frames == self._file.frames and (lost := _LOST.search(getattr(self._file, "extra_info", ""))):
+            claimed, there = (int(number) for number in lost.groups())
+            if there + 1 < claimed < _PLACEHOLDER:
+                raise AudioError(
+                    f"{self.name} is cut off: its header promises {claimed} bytes of samples, the file holds {there}. "
+                    "Copy or render it again, or leave it out."
+                )
         if self._file.frames != _UNKNOWN and frames < expected:
             raise AudioError(
                 f"{self.name} is damaged: {frames / self.sample_rate:.2f} s of it can be decoded, its header says "

@@ -30,7 +30,7 @@ FIXED_CLIPS = "clips.fixed.onnx"
 FOLD = "fold.npz"
 PORTABLE = ("portable", "pointwise")
 """Variants of the encoder graph that have ONNX operators alone."""
-_AGAIN = "Export the bundle again (mertric export)."
+_AGAIN = "Export the bundle again (mertric export SOURCE -o BUNDLE --force)."
 
 
 def encoder_graph(variant: str) -> str:
@@ -210,11 +210,17 @@ def read_bundle(path: Path | str) -> Bundle:
     manifest = path / MANIFEST
     if not manifest.is_file():
         if (path / "config.json").is_file():
-            raise BundleError(f"{path} is a checkpoint, not a bundle. Convert it: mertric export {path}")
+            raise BundleError(f"{path} is a checkpoint, not a bundle. Convert it: mertric export {path} -o BUNDLE")
         what = f"holds no {MANIFEST}" if path.is_dir() else "does not exist"
         raise BundleError(f"{path} {what}; expected a bundle as `mertric export` writes it.")
     try:
-        fields = json.loads(manifest.read_text(encoding="utf-8"))
+        text = manifest.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BundleError(f"{manifest} cannot be read ({error.strerror or error}). Check its permissions.") from error
+    except ValueError as error:
+        raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
+    try:
+        fields = json.loads(text)
         version = fields.pop("format")
         if version != FORMAT:
             raise BundleError(f"{path} is a bundle of format {version}; this mertric reads {FORMAT}. {_AGAIN}")
@@ -223,7 +229,7 @@ def read_bundle(path: Path | str) -> Bundle:
         fields.pop("created_by", None)
         fields["precisions"] = tuple(fields["precisions"])
         return Bundle(path=path, **fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
 
 

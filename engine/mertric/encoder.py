@@ -73,8 +73,8 @@ class Encoder:
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
         most = os.cpu_count() or 1
-        if threads is not None and not 1 <= threads <= most:
-            raise InputError(f"threads is {threads}; expected 1 to {most}, as many as there are processors.")
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= most):
+            raise InputError(f"threads is {threads!r}; expected 1 to {most}, as many as there are processors.")
         if attention not in (None, "fused", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
@@ -212,7 +212,8 @@ class Encoder:
 
         Embeds silence. A provider that gains from fixed shapes (`mertric.providers`) also gets a session for each of
         these lengths, with its own copy of the weights in memory: for a service that embeds the same lengths all day.
-        On CUDA call this before other threads embed: while a graph is recorded, none may take memory.
+        On CUDA call this before other threads embed: while a graph is recorded, none may take memory. The first clip of
+        another length opens the session for all others.
 
         Parameters
         ----------
@@ -226,6 +227,8 @@ class Encoder:
         chosen = self.check_layers(layers)
         if batch < 1:
             raise InputError(f"batch is {batch}; expected at least 1 clip.")
+        if np.ndim(seconds) != 1:
+            raise InputError(f"seconds is {seconds!r}; expected a sequence of lengths, such as [5.0].")
         for length in seconds:
             if not 0 <= length < math.inf:
                 raise InputError(f"a clip of {length} s was asked for; expected 0 or more, and not infinite.")

@@ -13,7 +13,7 @@ from mertric.errors import InputError, OutputError
 from mertric.output import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _START = '{"key": "'
@@ -74,9 +74,12 @@ class Journal:
         if text.strip() and not self._known and not text.startswith(_START[: len(text)]):
             raise InputError(f"{path} is not a journal of mertric; it was left as it is. Name another file.")
 
-    def find(self, key: str) -> list[Outcome] | None:
-        """Return the outcomes under a key, or None."""
-        return self._known.get(key)
+    def find(self, key: str, metrics: Iterable[str], *, layers: Sequence[int | None]) -> list[Outcome] | None:
+        """Return the outcomes under a key, if they are of these metrics on these layers; otherwise None."""
+        found = self._known.get(key)
+        if found is None or any(outcome.values.keys() != set(metrics) for outcome in found):
+            return None
+        return found if [outcome.layer for outcome in found] == list(layers) else None
 
     def keep(self, key: str, outcomes: list[Outcome]) -> None:
         """Append outcomes under a key. Where the file system refuses, a warning says so, and no more is kept."""
@@ -115,4 +118,14 @@ def journal_key(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
 
 
 def _outcome(fields: dict[str, Any]) -> Outcome:
-    return Outcome(**fields | {"reasons": tuple(fields["reasons"]), "silent": tuple(fields["silent"])})
+    """Make an outcome of what stands in a line; TypeError or ValueError where it is none."""
+    outcome = Outcome(**fields | {"reasons": tuple(fields["reasons"]), "silent": tuple(fields["silent"])})
+    values = outcome.values.values() if isinstance(outcome.values, dict) else [""]
+    if (
+        any(type(value) not in (float, int, type(None)) or value != value for value in values)
+        or any(type(text) is not str for text in (*outcome.reasons, *outcome.silent))
+        or any(type(number) not in (int, type(None)) for number in (outcome.layer, outcome.frames))
+        or (None in values and not outcome.reasons)
+    ):
+        raise ValueError("it is no outcome")
+    return outcome

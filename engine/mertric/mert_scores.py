@@ -124,7 +124,7 @@ class MertScorer:
             if pair.reference is None or pair.estimate is None:
                 continue
             key = journal_key(self._settings, (pair.reference, pair.estimate))
-            if (known := self._journal.find(key)) is not None:
+            if (known := self._journal.find(key, MERT_METRICS, layers=self._layers)) is not None:
                 yield pair, known
                 advance()
                 continue

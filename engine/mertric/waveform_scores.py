@@ -62,7 +62,7 @@ class WaveformScorer:
             journal_key(settings, (owner, own, *estimates, *sources))
             for owner, own in zip(owners, estimates, strict=True)
         ]
-        known = [found for key in keys if (found := self._journal.find(key)) is not None]
+        known = [found for key in keys if (found := self._journal.find(key, self._names, layers=[None])) is not None]
         if len(known) == len(keys):
             return [outcomes[0] for outcomes in known]
         for source in sources:
@@ -179,7 +179,7 @@ def _mismatch(first: Audio, second: Audio) -> str:
         ("samples", first.samples.shape[1], second.samples.shape[1]),
     ):
         if a != b:
-            advice = "; --trim compares the part that both have" if what == "samples" else ""
+            advice = "; --trim compares the part that both have" if what == "samples" else "; render them alike"
             return f"{first.name} and {second.name} differ in {what}: {a} and {b}{advice}"
     return ""
 

@@ -157,6 +157,32 @@ def test_a_gap_within_a_block_is_damage(tmp_path: Path, sound: Sound) -> None:
         read_audio(path)
 
 
+@pytest.mark.parametrize("name", ["cut.wav", "cut.aiff", "cut.au"])
+@pytest.mark.parametrize("left", [0.5, 0.99])
+def test_a_file_that_was_cut_off(tmp_path: Path, sound: Sound, name: str, left: float) -> None:
+    """libsndfile takes what is there for all that there is."""
+    path = tmp_path / name
+    soundfile.write(path, sound(24000), 24000)
+    whole = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(int(left * whole))
+    with pytest.raises(AudioError, match=rf"{name} is cut off: its header promises 4800[08] bytes of samples"):
+        read_audio(path)
+    assert read_audio(path, max_seconds=0.2).seconds == 0.2
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF024])
+def test_a_wav_that_was_written_into_a_pipe(tmp_path: Path, sound: Sound, size: int) -> None:
+    """What its length was to be nobody knew."""
+    path = tmp_path / "piped.wav"
+    soundfile.write(path, sound(24000), 24000)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data") + 4
+    content[at : at + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    assert read_audio(path).seconds == 1
+
+
 def test_half_an_mp3(tmp_path: Path, sound: Sound) -> None:
     path = tmp_path / "half.mp3"
     soundfile.write(path, sound(240_000), 24000)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,6 @@ from mertric.bundle import (
 from mertric.encoder import Encoder
 from mertric.errors import BundleError
 from mertric_export.transformer import VARIANTS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 GRAPHS = [CLIPS, FRONTEND, PORTABLE_FRONTEND, POSITIONS, *(encoder_graph(variant) for variant in VARIANTS)]
 FILES = sorted([*(f"fp32/{name}" for name in (*GRAPHS, WEIGHTS)), FOLD])
@@ -116,6 +114,15 @@ def test_a_truncated_file(copy: Path, name: str) -> None:
         file.truncate(size // 2)
     with pytest.raises(BundleError, match=rf"{name} has {size // 2} bytes; the bundle's manifest says {size}"):
         Encoder(copy)
+
+
+def test_a_manifest_that_may_not_be_read(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(BundleError, match=r"bundle\.json cannot be read \(Permission denied\)\. Check its permissions"):
+        read_bundle(copy)
 
 
 def test_another_format_version(copy: Path) -> None:

@@ -284,3 +284,17 @@ def test_names_that_the_terminal_has_no_characters_for(
         assert b"\\udce9" in done.stdout
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 3
+
+
+def test_pairs_that_go_by_an_identifier_are_said(run: Run, write_wav: Callable[..., Path], sound: Sound) -> None:
+    for index in (1, 2):
+        write_wav(f"r/target_id_{index}.wav", sound(9000, index))
+        write_wav(f"e/out_id_{index}.wav", sound(9000, index + 2))
+    reference = write_wav("r/same.wav", sound(9000)).parent
+    estimate = write_wav("e/same.wav", sound(9000)).parent
+    _, _, err = run("score", reference, estimate, "--metrics", "waveform_mse")
+    assert "2 of 3 pairs go by an identifier in the files' names, such as" in " ".join(err.split())
+    assert "left out" not in err
+    _, _, err = run("score", reference, reference, "--metrics", "waveform")
+    assert "pairs go by" not in err
+    assert "si_sir and sir_v4 are left out: no track has several references." in err

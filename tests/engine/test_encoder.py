@@ -388,3 +388,15 @@ def test_an_encoder_is_gone_when_it_is_let_go(bundle: Path, sound: Sound) -> Non
         assert [part() for part in parts] == [None] * 3
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("seconds", [5.0, "x", None])
+def test_lengths_to_warm_up_for_are_a_sequence(encoder: Encoder, seconds: Any) -> None:
+    with pytest.raises(InputError, match=r"expected a sequence of lengths, such as \[5\.0\]"):
+        encoder.warm_up(seconds)
+
+
+@pytest.mark.parametrize("threads", [1.5, "2"])
+def test_threads_are_a_whole_number(bundle: Path, threads: Any) -> None:
+    with pytest.raises(InputError, match=rf"threads is {threads!r}; expected 1 to"):
+        Encoder(bundle, threads=threads)

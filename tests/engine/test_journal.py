@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -11,22 +13,29 @@ OUTCOME = Outcome(
     {"sdr": float("inf"), "si_sdr": None, "mert_mse": 0.1 + 0.2}, ("si_sdr: why",), 12, 374, ("estimate",)
 )
 
+METRICS = tuple(OUTCOME.values)
+NEXT = replace(OUTCOME, layer=13)
+
+
+def find(journal: Journal, key: str) -> list[Outcome] | None:
+    return journal.find(key, METRICS, layers=[12])
+
 
 def test_what_is_kept_is_found_again(tmp_path):
     path = tmp_path / "new/folder/j.jsonl"
     journal = Journal(path)
-    journal.keep("a", [OUTCOME, Outcome({"sdr": 1.0})])
+    journal.keep("a", [OUTCOME, NEXT])
     journal.keep("b", [OUTCOME])
     again = Journal(path)
-    assert again.find("a") == [OUTCOME, Outcome({"sdr": 1.0})]
-    assert again.find("b") == [OUTCOME]
-    assert again.find("c") is None
+    assert again.find("a", METRICS, layers=[12, 13]) == [OUTCOME, NEXT]
+    assert find(again, "b") == [OUTCOME]
+    assert find(again, "c") is None
 
 
 def test_without_a_path_nothing_is_kept():
     journal = Journal(None)
     journal.keep("a", [OUTCOME])
-    assert journal.find("a") is None
+    assert find(journal, "a") is None
 
 
 @pytest.mark.parametrize("cut", [1, 2, 40, 150])
@@ -37,19 +46,19 @@ def test_a_line_that_was_cut_off_costs_that_line_alone(tmp_path, cut):
     Journal(path).keep("b", [OUTCOME])
     path.write_text(path.read_text()[: -cut if cut > 1 else None][: len(whole) + cut])
     cut_off = Journal(path)
-    assert cut_off.find("a") == [OUTCOME]
-    assert cut_off.find("b") is None
+    assert find(cut_off, "a") == [OUTCOME]
+    assert find(cut_off, "b") is None
     cut_off.keep("c", [OUTCOME])
     cut_off.keep("d", [OUTCOME])
     again = Journal(path)
-    assert [again.find(key) for key in "abcd"] == [[OUTCOME], None, [OUTCOME], [OUTCOME]]
+    assert [find(again, key) for key in "abcd"] == [[OUTCOME], None, [OUTCOME], [OUTCOME]]
 
 
 def test_the_first_line_may_be_the_one_cut_off(tmp_path):
     path = tmp_path / "j.jsonl"
     path.write_text('{"ke')
     Journal(path).keep("a", [OUTCOME])
-    assert Journal(path).find("a") == [OUTCOME]
+    assert find(Journal(path), "a") == [OUTCOME]
 
 
 def test_another_file_is_left_alone(tmp_path):
@@ -65,8 +74,37 @@ def test_lines_of_another_shape_are_passed_over(tmp_path):
     path = tmp_path / "j.jsonl"
     Journal(path).keep("a", [OUTCOME])
     path.write_text(path.read_text() + '3\n{"outcomes": []}\n{"key": "x", "outcomes": [{"values": {}}]}\n')
-    assert Journal(path).find("a") == [OUTCOME]
-    assert Journal(path).find("x") is None
+    assert find(Journal(path), "a") == [OUTCOME]
+    assert find(Journal(path), "x") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"values": {}},
+        {"values": [1]},
+        {"values": {"sdr": 1.0}},
+        {"values": dict.fromkeys(METRICS, "abc")},
+        {"values": dict.fromkeys(METRICS, True)},
+        {"values": dict.fromkeys(METRICS, float("nan"))},
+        {"values": dict.fromkeys(METRICS), "reasons": []},
+        {"reasons": [5]},
+        {"silent": [1]},
+        {"layer": "x"},
+        {"layer": 11},
+        {"frames": 1.5},
+        {"more": 1},
+    ],
+)
+def test_a_line_that_was_changed_is_computed_anew(tmp_path, change):
+    path = tmp_path / "j.jsonl"
+    Journal(path).keep("a", [OUTCOME])
+    line = json.loads(path.read_text())
+    line["outcomes"][0] |= change
+    path.write_text(json.dumps(line) + "\n")
+    assert find(Journal(path), "a") is None
+    path.write_text(json.dumps(line | {"outcomes": []}) + "\n")
+    assert find(Journal(path), "a") is None
 
 
 def test_keys_follow_settings_and_files(tmp_path):
@@ -112,6 +150,6 @@ def test_a_line_torn_within_a_character_costs_that_line_alone(tmp_path):
     with path.open("ab") as file:
         file.write(b'{"key": "abc\xff\xfe\xc3')
     again = Journal(path)
-    assert again.find("a") == [OUTCOME]
+    assert find(again, "a") == [OUTCOME]
     again.keep("b", [OUTCOME])
-    assert Journal(path).find("b") == [OUTCOME]
+    assert find(Journal(path), "b") == [OUTCOME]

@@ -133,8 +133,8 @@ def test_an_unreadable_reference_leaves_metrics_of_the_own_reference(track):
 @pytest.mark.parametrize(
     ("rate", "channels", "samples", "message"),
     [
-        (16000, 2, 16000, "differ in sample rate: 8000 Hz and 16000 Hz"),
-        (8000, 1, 16000, "differ in channels: 2 and 1"),
+        (16000, 2, 16000, "differ in sample rate: 8000 Hz and 16000 Hz; render them alike"),
+        (8000, 1, 16000, "differ in channels: 2 and 1; render them alike"),
         (8000, 2, 15000, "differ in samples: 16000 and 15000; --trim compares the part that both have"),
     ],
 )

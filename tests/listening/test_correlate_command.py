@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mertric.cli.correlate import command
+from mertric.cli.correlate import _best, command
 from mertric.errors import DependencyError, InputError, OutputError, TableError
 from mertric.listening.plots import rank_fit
 
@@ -120,6 +120,10 @@ def test_layers_groups_and_everything_left_out(write, tmp_path):
     assert max(strength, key=strength.get) == "2"
     assert list(strength) == ["0", "1", "2", "3"]
     assert "mert_mse, all: layer 2 follows listeners best" in result.stdout
+    assert _best("mert_mse", {0: -0.5, 1: 0.8, 2: None}) == "layer 0 follows listeners best"
+    assert _best("mert_mse", {0: 0.5, 1: None}) == "no layer follows listeners"
+    assert _best("other", {0: 0.5, 1: -0.5, 2: 0.1}) == "layers 0, 1 are even"
+    assert _best("other", {0: None}) == "no layer follows listeners"
     (sdr,) = [row for row in rows if row["metric"] == "sdr"]
     assert (sdr["layer"], sdr["n"], sdr["infinite"], sdr["n_pearson"]) == ("", "35", "1", "34")
     assert {row["missing"] for row in rows if row["metric"] == "mert_mse"} == {"1"}

@@ -187,6 +187,10 @@ def test_two_systems_have_no_correlation():
     assert (found.spearman.value, found.note) == (None, "n = 2, at least 3 are needed")
 
 
+def test_scores_that_are_all_infinite_are_called_so():
+    assert correlate([np.inf] * 4, [1.0, 2, 3, 4]).note == "all scores are infinite"
+
+
 def test_systems_that_every_resample_lacks_have_no_intervals():
     """And say so without a warning."""
     models = ["a", "b", "c"]

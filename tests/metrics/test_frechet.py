@@ -262,3 +262,9 @@ assert {name: len(dispatcher.signatures) for name, (dispatcher, _) in examples.i
 assert sum(before.values()) >= 5, before
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_masked_values_are_refused() -> None:
+    masked = np.ma.masked_less(np.random.default_rng(0).standard_normal((9, 4)), 0)
+    with pytest.raises(InputError, match="masked values; expected all of them"):
+        frechet_distance(masked, np.zeros((9, 4)))

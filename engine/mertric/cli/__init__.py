@@ -5,10 +5,15 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+import warnings
+from typing import TYPE_CHECKING
 
 import click
 
 from mertric.errors import MertricError, problem_of
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _COMMANDS = {
     "score": "Score estimates against references: files or folders.",
@@ -57,11 +62,25 @@ def cli() -> None:
     """How good does a separated stem sound? MSE and FAD on MERT embeddings, without PyTorch."""
 
 
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Show what mertric warns of as a message; what libraries do, with where it comes from."""
+    where = "" if category is UserWarning else f" ({category.__name__}, {filename}:{lineno})"
+    click.echo(f"warning: {message}{where}", err=True)
+
+
 def main() -> None:
     """Run the command line; a `MertricError`, and what the system refuses, becomes a message and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that cannot be shown is shown escaped
+    warnings.showwarning = _show_warning
     try:
         cli(prog_name="mertric")
     except MertricError as error:

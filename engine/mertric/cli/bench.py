@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Length of a clip; can be given several times.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Clips at once.")
+@click.option("--batch", type=click.IntRange(1, 1024), default=1, show_default=True, help="Clips at once.")
 @click.option("--runs", type=click.IntRange(min=1), default=10, show_default=True, help="Timed runs of each length.")
 @model_options
 @table_options

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import FILE, PATH
+from mertric.cli.options import FILE, FOLDER, PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from mertric.listening.analysis import Result
@@ -32,7 +32,7 @@ _SHORT = {"spearman": "SRCC", "pearson": "PCC", "kendall": "KRCC"}
 @click.option("--max-violations", type=int, default=3, show_default=True, help="Bake-Off: drop rows above it.")
 @click.option("--average", type=click.Choice(["mean", "median"]), default="mean", show_default=True)
 @click.option("--latex", type=FILE, metavar="F", help="Write booktabs tables.")
-@click.option("--plots", type=PATH, metavar="DIR", help="Write scatters, bars and the curve over layers.")
+@click.option("--plots", type=FOLDER, metavar="DIR", help="Write scatters, bars and the curve over layers.")
 @click.option("--csv", "csv_file", type=FILE, metavar="F", help="Write the correlations.")
 @click.option("--json", "json_file", type=FILE, metavar="F", help="Write every finding and what was left out.")
 def command(
@@ -157,21 +157,34 @@ def _show_layers(results: Sequence[Result]) -> None:
     layered = [result for result in results if result.metric.layer is not None and result.level == "item"]
     for group, name in dict.fromkeys((result.group, result.metric.name) for result in layered):
         curve = [result for result in layered if (result.group, result.metric.name) == (group, name)]
-        strength = {result.metric.layer: abs(result.correlation.spearman.value or 0) for result in curve}
-        best = max(strength, key=lambda layer: strength[layer])
+        values = {result.metric.layer: result.correlation.spearman.value for result in curve}
         rows = [
             {
                 "layer": result.metric.layer,
                 "SRCC": _decimal(result.correlation.spearman.value),
-                "magnitude": "#" * round(40 * strength[result.metric.layer]),
+                "magnitude": "#" * round(40 * abs(values[result.metric.layer] or 0)),
             }
             for result in curve
         ]
         report.show_table(
             rows,
             ["layer", "SRCC", "magnitude"],
-            title=f"{name}, {group}: layer {best} follows listeners best",
+            title=f"{name}, {group}: {_best(name, values)}",
         )
+
+
+def _best(name: str, values: Mapping[int | None, float | None]) -> str:
+    """Say which layer follows listeners best, by its rank correlation: a distance falls where ratings rise."""
+    from mertric.mert_scores import MERT_METRICS
+
+    strength = {
+        layer: -value if name in MERT_METRICS else abs(value) for layer, value in values.items() if value is not None
+    }
+    most = max(strength.values(), default=0.0)
+    best = [str(layer) for layer, value in strength.items() if value == most]
+    if most <= 0:
+        return "no layer follows listeners"
+    return f"layer {best[0]} follows listeners best" if len(best) == 1 else f"layers {', '.join(best)} are even"
 
 
 def _show_rows(title: str, rows: Sequence[dict[str, object]]) -> None:

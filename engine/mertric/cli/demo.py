@@ -46,20 +46,20 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
         task = progress.add_task("scoring", total=len(pairs))
         rows = score_pairs(pairs, encoder, advance=lambda: progress.advance(task))
     elapsed = time.perf_counter() - started
-    shown = [
+    graded = [
         {
             "degradation": path.stem.rpartition("_")[0].replace("_", " "),
             "strength": path.stem.rpartition("_")[2],
-            **{name: row[name] for name in ("mert_mse", "mert_fad", "status")},
+            **row,
         }
         for path, row in zip(estimates, rows, strict=True)
     ]
     title = f"{reference} against degraded copies beside it"
-    report(rows, list(shown[0]), csv_path=csv_path, json_path=json_path, shown=shown, title=title)
+    columns = ["degradation", "strength", "mert_mse", "mert_fad", "status"]
+    report(graded, columns, csv_path=csv_path, json_path=json_path, title=title)
     audio = SECONDS * (1 + len(estimates))
     click.echo(
-        f"{audio} s of audio scored in {elapsed:.1f} s on {encoder.provider}: "
-        f"real-time factor {elapsed / audio:.3f}, {audio / elapsed:.1f} times faster than real time.\n"
+        f"{audio} s of audio scored in {elapsed:.1f} s on {encoder.provider}: real-time factor {elapsed / audio:.3f}.\n"
     )
     click.echo(_CLOSING)
 

@@ -78,6 +78,8 @@ def command(
         for path, below in found:
             target = output / (below if given.is_dir() else below.name)
             target = target.with_name(target.name + ".npz")
+            if jobs.get(target) == path:
+                continue
             if target in jobs:
                 raise InputError(f"{jobs[target]} and {path} would both be written to {target}. Embed them apart.")
             jobs[target] = path

@@ -80,6 +80,7 @@ def command(
     from mertric.scoring import split_metrics
 
     pairs = _pairs(reference, estimates)
+    _say_what_identifiers_paired(pairs)
     names = metric_names(metrics, pairs)
     mert, _ = split_metrics(names)
     encoder = load(model, provider=provider, precision=precision, threads=threads) if mert else None
@@ -107,9 +108,9 @@ def exit_code(rows: Sequence[Row]) -> int:
     faults: dict[tuple[object, object], list[str]] = {}
     for row in rows:
         if row["status"] != "ok":
-            faults.setdefault((row["status"], row["reason"]), []).append(str(row["estimate"] or row["reference"]))
+            faults.setdefault((row["status"], row["reason"]), []).append(str(row["estimate"] or row["reference"] or ""))
     for (status, reason), files in faults.items():
-        files = list(dict.fromkeys(files))
+        files = list(dict.fromkeys(filter(None, files))) or [""]
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""
         where = "" if str(reason).startswith(files[0]) else f"{', '.join(files[:3])}{more}: "
         click.echo(f"{status}: {where}{reason}", err=True)
@@ -130,6 +131,8 @@ def metric_names(metrics: str, pairs: Sequence[Pair]) -> list[str]:
         waveform = tuple(name for name in waveform if name not in ("si_sir", "sir_v4"))
     groups = {"mert": MERT_METRICS, "waveform": waveform, "all": (*MERT_METRICS, *waveform)}
     named = [name.strip() for name in metrics.split(",") if name.strip()]
+    if len(waveform) < len(WAVEFORM_METRICS) and not {"waveform", "all"}.isdisjoint(named):
+        click.echo("si_sir and sir_v4 are left out: no track has several references.", err=True)
     return list(dict.fromkeys(metric for name in named for metric in groups.get(name, (name,))))
 
 
@@ -138,7 +141,7 @@ def _pairs(reference: Path, estimates: tuple[Path, ...]) -> list[Pair]:
     from mertric.manifest import read_manifest
     from mertric.pairing import pair
 
-    if estimates:
+    if estimates or not reference.exists():
         return pair(reference, estimates)
     if reference.is_file() and reference.suffix.lower() in (".csv", ".json"):
         return read_manifest(reference)
@@ -146,6 +149,21 @@ def _pairs(reference: Path, estimates: tuple[Path, ...]) -> list[Pair]:
         f"no estimates were given for {reference}; expected files or folders to score against it, or a manifest "
         "(.csv or .json) alone."
     )
+
+
+def _say_what_identifiers_paired(pairs: Sequence[Pair]) -> None:
+    """Name the files that were paired though they are called otherwise."""
+    unlike = [
+        pair
+        for pair in pairs
+        if pair.model is not None and pair.reference and pair.estimate and pair.reference.stem != pair.estimate.stem
+    ]
+    if unlike:
+        click.echo(
+            f"{len(unlike)} of {len(pairs)} pairs go by an identifier in the files' names, such as "
+            f"{unlike[0].reference} with {unlike[0].estimate}.",
+            err=True,
+        )
 
 
 def _terminal_columns(rows: Sequence[Row]) -> list[str]:

@@ -66,7 +66,7 @@ def command(
     pairs = find_pairs(study, directory, references=references, estimates=estimates)
     ratings = ratings or find_ratings(study, directory)
     read_ratings(ratings)  # what is wrong with them is said before hours of scoring
-    output = output or directory / "mertric-study"
+    output = output or FOLDER.convert(directory / "mertric-study", None, context)
     names = metric_names(metrics, pairs) if metrics else list(study.metrics)
     mert, _ = split_metrics(names)
     encoder = load(model, provider=provider, precision=precision, threads=threads) if mert else None

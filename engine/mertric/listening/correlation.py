@@ -177,5 +177,5 @@ def _reason(x: Array, y: Array) -> str:
     if len(x) < MINIMUM:
         return f"n = {len(x)}, at least {MINIMUM} are needed"
     if np.all(x == x[0]):
-        return "all scores are equal"
+        return "all scores are equal" if np.isfinite(x[0]) else "all scores are infinite"
     return "all ratings are equal" if np.all(y == y[0]) else ""

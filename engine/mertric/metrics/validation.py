@@ -20,7 +20,7 @@ def embedding(x: ArrayLike, name: str, *, least: int = 1) -> Frames:
 
     Float16 becomes float32 and integers float64, exactly. Values are not looked at: see `require_finite`.
     """
-    array = np.asarray(x)
+    array = _unmasked(x, name)
     if array.ndim != 2:
         advice = " Take one layer of it, such as hidden[0]." if array.ndim == 3 else ""
         raise InputError(f"{name} has shape {array.shape}; expected two axes, [frames, dim].{advice}")
@@ -29,11 +29,17 @@ def embedding(x: ArrayLike, name: str, *, least: int = 1) -> Frames:
 
 def layers(x: ArrayLike, name: str, *, least: int = 1) -> NDArray[Any]:
     """An embedding of one layer [frames, dim] or of several [layers, frames, dim], unchanged but checked."""
-    array = np.asarray(x)
+    array = _unmasked(x, name)
     if array.ndim not in (2, 3):
         raise InputError(f"{name} has shape {array.shape}; expected [frames, dim], or [layers, frames, dim].")
     _check(array, name, least)
     return array
+
+
+def _unmasked(x: ArrayLike, name: str) -> NDArray[Any]:
+    if np.ma.is_masked(x):
+        raise InputError(f"{name} has masked values; expected all of them. Fill them in, or leave the frames out.")
+    return np.asarray(x)
 
 
 def same_dim(x: int, y: int, x_name: str, y_name: str) -> None:
