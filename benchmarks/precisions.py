@@ -10,6 +10,7 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from environment import environment
 from material import SIZES
@@ -30,6 +31,11 @@ COLUMNS = [
     {"key": "mert_fad", "title": "of `mert_fad`", "format": ".2%"},
     {"key": "bound", "title": "bound", "format": ".1%"},
 ]
+
+
+def named(row: dict[str, Any]) -> dict[str, Any]:
+    """Say beside a provider that the CPU emulated it."""
+    return row | {"provider": f"{row['provider']} (emulated)" if row["emulated"] else row["provider"]}
 
 
 def main() -> None:
@@ -60,7 +66,7 @@ def main() -> None:
         {
             "title": f"MERT {options.size}, {max(row['pairs'] or 0 for row in rows)} pairs of {name}",
             "columns": COLUMNS,
-            "rows": [{column["key"]: row[column["key"]] for column in COLUMNS} for row in rows],
+            "rows": [{column["key"]: row[column["key"]] for column in COLUMNS} for row in map(named, rows)],
         }
         for name, rows in compared.items()
     ]

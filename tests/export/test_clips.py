@@ -144,6 +144,21 @@ def test_clips_that_memory_does_not_hold(
     assert (shorter, ran[-1]) == ((1, 12, 64), 1)
 
 
+def test_what_another_thread_found_too_much_is_not_tried_again(
+    model: Any, sound: Sound, whole_on_the_cpu: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder(model.bundle, provider="cpu")
+
+    def short(*_: Any) -> Any:
+        encoder._network._most = 20  # as a batch that failed beside this one left it
+        raise ProviderError("out of memory")
+
+    monkeypatch.setattr(Clips, "states", short)
+    with pytest.warns(UserWarning, match="run in stages: out of memory"):
+        encoder.embed_samples(sound(20000))  # of 61 frames
+    assert encoder._network._most == 20
+
+
 def test_a_graph_that_fails_where_there_are_no_stages_is_an_error(model: Any, sound: Sound, tmp_path: Path) -> None:
     bundle = shutil.copytree(model.bundle, tmp_path / "bundle")
     encoder = WholeEncoder(bundle)
