@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import unicodedata
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 def is_stream(path: Path) -> bool:
     """Whether a path is a name of a stream of this process, which may be a file for now."""
     return path.absolute().as_posix().startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/"))
+
+
+def spelling(path: Path) -> str:
+    """Return what a path is to a file system that, as usual on this one, does not tell case or composition apart."""
+    text = str(path)
+    return unicodedata.normalize("NFC", text).casefold() if sys.platform in ("darwin", "win32") else text
 
 
 @contextmanager

@@ -298,3 +298,7 @@ def test_pairs_that_go_by_an_identifier_are_said(run: Run, write_wav: Callable[.
     _, _, err = run("score", reference, reference, "--metrics", "waveform")
     assert "pairs go by" not in err
     assert "si_sir and sir_v4 are left out: no track has several references." in err
+    manifest = reference.parent / "m.csv"
+    manifest.write_text("reference,estimate,model\nr/same.wav,e/out_id_1.wav,m\n")
+    _, _, err = run("score", manifest, "--metrics", "waveform_mse")
+    assert "pairs go by" not in err

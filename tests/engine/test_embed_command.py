@@ -83,6 +83,24 @@ def test_embed_never_writes_two_files_to_one_place(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("platform", "others"), [("linux", 2), ("darwin", 0), ("win32", 0)])
+def test_embed_knows_which_systems_tell_case_apart(
+    run: Run,
+    write_wav: Callable[..., Path],
+    sound: Callable[..., Any],
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    platform: str,
+    others: int,
+) -> None:
+    files = [write_wav(f"{name}.wav", sound(9000)) for name in ("x/A", "y/a")]
+    monkeypatch.setattr("mertric.output.sys.platform", platform)
+    code, _, err = run("embed", files[0], *files, "-o", tmp_path / "out", "--model", bundle)
+    assert code == (0 if others else 2)
+    assert ("2 of 2 files embedded" if others else "would both be written to") in err
+
+
 def test_embed_refuses_a_place_that_takes_no_files_before_any_work(
     run: Run, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -93,6 +93,7 @@ def _untrained(home: Path, seed: int) -> Encoder:
         checkpoint,
         bundle,
         provenance=provenance,
+        force=True,
         notify=lambda step: click.echo(f"  {step}", err=True),
     )
     shutil.rmtree(checkpoint)

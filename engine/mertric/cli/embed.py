@@ -68,20 +68,22 @@ def command(
     from mertric.errors import InputError, OutputError
     from mertric.files import find_audio
     from mertric.loading import load
-    from mertric.output import replacing
+    from mertric.output import replacing, spelling
     from mertric.protocol import get_protocol
     from mertric.scheduler import Scheduler
 
     jobs: dict[Path, Path] = {}
+    taken: dict[str, Path] = {}
     for given in files:
         found = [(path, path.relative_to(given)) for path in find_audio(given)] if given.is_dir() else [(given, given)]
         for path, below in found:
             target = output / (below if given.is_dir() else below.name)
             target = target.with_name(target.name + ".npz")
-            if jobs.get(target) == path:
+            other = taken.setdefault(spelling(target), path)
+            if target in jobs and other == path:
                 continue
-            if target in jobs:
-                raise InputError(f"{jobs[target]} and {path} would both be written to {target}. Embed them apart.")
+            if other != path:
+                raise InputError(f"{other} and {path} would both be written to {target}. Embed them apart.")
             jobs[target] = path
     encoder = load(model, provider=provider, precision=precision, threads=threads)
     scheduler = Scheduler(

@@ -80,7 +80,8 @@ def command(
     from mertric.scoring import split_metrics
 
     pairs = _pairs(reference, estimates)
-    _say_what_identifiers_paired(pairs)
+    if estimates:
+        _say_what_identifiers_paired(pairs)
     names = metric_names(metrics, pairs)
     mert, _ = split_metrics(names)
     encoder = load(model, provider=provider, precision=precision, threads=threads) if mert else None
