@@ -26,7 +26,9 @@ _UNKNOWN = 2**63 - 1
 """Frames of a file whose header does not tell them, such as a FLAC file that was written into a pipe."""
 _LOST = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """Where libsndfile tells how many bytes of samples a header promises, and how many there are."""
-_PLACEHOLDER = 0x7FFF0000
+_MISCOUNTED = 64
+"""Bytes more than there are that a header may promise: some writers count the header too."""
+_PLACEHOLDER = 0x7F000000
 """Bytes from which on a header promises what was not known yet when it was written, as into a pipe."""
 
 
@@ -116,17 +118,17 @@ class AudioFile:
     def _require_whole(self, frames: int) -> None:
         """Raise where fewer frames could be decoded than there are: what follows a gap stands in the wrong place.
 
-        MP3 files need not tell their length, and are then taken to be as long as their first frames let expect.
+        MP3 need not tell its length, for which its first frames are then a bad guide.
         """
-        expected = self._frames * (0.9 if self._file.format in ("MP3", "MPEG") else 1)
+        known = self._file.frames != _UNKNOWN and not self._file.subtype.startswith("MPEG")
         if frames == self._file.frames and (lost := _LOST.search(getattr(self._file, "extra_info", ""))):
             claimed, there = (int(number) for number in lost.groups())
-            if there + 1 < claimed < _PLACEHOLDER:
+            if there + _MISCOUNTED < claimed < _PLACEHOLDER:
                 raise AudioError(
                     f"{self.name} is cut off: its header promises {claimed} bytes of samples, the file holds {there}. "
                     "Copy or render it again, or leave it out."
                 )
-        if self._file.frames != _UNKNOWN and frames < expected:
+        if known and frames < self._frames:
             raise AudioError(
                 f"{self.name} is damaged: {frames / self.sample_rate:.2f} s of it can be decoded, its header says "
                 f"{self._frames / self.sample_rate:.2f} s. Render it again or leave it out."

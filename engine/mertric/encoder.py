@@ -72,13 +72,13 @@ class Encoder:
     ) -> None:
         if chunk is not None and chunk < 1:
             raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
-        most = os.cpu_count() or 1
-        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= most):
-            raise InputError(f"threads is {threads!r}; expected 1 to {most}, as many as there are processors.")
+        if threads is not None:
+            threads = _threads(threads)
         if attention not in (None, "fused", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
-        self._device = choose_device(provider, precision, threads=threads)
+        refused = self.bundle.refused.get(precision, {})
+        self._device = choose_device(provider, precision, threads=threads, refused=refused)
         self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
 
@@ -351,3 +351,15 @@ class Encoder:
                 f"{self.bundle.model}."
             )
         return chosen
+
+
+def _threads(threads: int) -> int:
+    """Return a number of threads, or raise InputError where it is none that can be."""
+    most = os.cpu_count() or 1
+    try:
+        number = operator.index(threads)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= most:
+        raise InputError(f"threads is {threads!r}; expected 1 to {most}, as many as there are processors.")
+    return number

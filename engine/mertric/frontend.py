@@ -116,7 +116,8 @@ class FrontEnd:
             return
         self._met = True
         clip = self._fold(np.zeros(self._bundle.receptive_field, np.float32))
-        for count in range(self._device.padded(1), self._device.padded(self._chunk) + 1, self._device.padded(1)):
+        step, most = self._device.padded(1), self._device.padded(min(self._chunk, self._device.provider.chunk))
+        for count in range(step, most + 1, step):
             self._run_chunk(self._frontend, clip, 0, count)
             self._positions.run({"features": np.zeros((1, self._reach(count), self._bundle.dim), np.float32)})
 

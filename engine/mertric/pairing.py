@@ -78,7 +78,7 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     for path in (reference, *estimates):
         if not path.exists():
             raise PairingError(f"{path} does not exist. Check the path.")
-    _require_different(estimates)
+    _require_different([path] for path in estimates)
     if not reference.is_dir():
         wrong = [str(path) for path in estimates if path.is_dir()]
         if wrong:
@@ -91,8 +91,9 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     if files:
         raise PairingError(f"{reference} is a folder but {', '.join(files)} is a file; expected folders with a folder.")
     references = find_sources(reference)
-    folders = [model for folder in estimates for model in _models(reference, references, folder)]
-    _require_different(folders)
+    given = [_models(reference, references, folder) for folder in estimates]
+    _require_different(given)
+    folders = [folder for models in given for folder in models]
     return [
         found
         for folder, name in zip(folders, _model_names(folders), strict=True)
@@ -100,8 +101,10 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     ]
 
 
-def _require_different(estimates: Iterable[Path]) -> None:
-    repeated = [str(path) for path, count in Counter(path.resolve() for path in estimates).items() if count > 1]
+def _require_different(given: Iterable[Sequence[Path]]) -> None:
+    """Refuse what stands for itself in two arguments; links in one folder of models are models of their own."""
+    counts = Counter(path for paths in given for path in {path.resolve() for path in paths})
+    repeated = [str(path) for path, count in counts.items() if count > 1]
     if repeated:
         raise PairingError(f"{', '.join(repeated)} is given twice as an estimate. Give each once.")
 

@@ -129,10 +129,12 @@ class Session:
         return results
 
 
-def choose_device(provider: str, precision: str, *, threads: int | None = None) -> Device:
+def choose_device(
+    provider: str, precision: str, *, threads: int | None = None, refused: Collection[str] = ()
+) -> Device:
     """Return the device for a provider's name; ``auto`` is the first of `PROVIDERS` that runs a small model here.
 
-    ``auto`` passes over those that are for the precision `Provider.by_name_only`.
+    ``auto`` passes over those that are for the precision `Provider.by_name_only`, and over the `refused`, see `Bundle`.
 
     Raises
     ------
@@ -152,7 +154,8 @@ def choose_device(provider: str, precision: str, *, threads: int | None = None) 
         raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(known)}.")
     problems = {}
     for chosen in able:
-        if not (problem := probe(chosen)):
+        problem = "the bundle refuses it" if chosen.name in refused else probe(chosen)
+        if not problem:
             return Device(provider=chosen, precision=precision, threads=threads)
         problems[chosen.name] = problem
     tried = "; ".join(f"{name}: {problem}" for name, problem in problems.items())

@@ -46,7 +46,10 @@ def new_directory(output: Path, *, manifest: str, force: bool) -> Iterator[Path]
     ExportError
         See `require_free`, also where another process has meanwhile written there; or the file system refuses.
     """
-    output = output.resolve()
+    try:
+        output = output.resolve()
+    except (OSError, RuntimeError) as error:  # a link to itself
+        raise ExportError(f"{output} cannot be written ({error}). Choose another place with -o.") from error
     require_free(output, manifest=manifest, force=force)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -398,5 +398,6 @@ def test_lengths_to_warm_up_for_are_a_sequence(encoder: Encoder, seconds: Any) -
 
 @pytest.mark.parametrize("threads", [1.5, "2"])
 def test_threads_are_a_whole_number(bundle: Path, threads: Any) -> None:
+    assert Encoder(bundle, provider="cpu", threads=np.int64(1))._device.threads == 1  # type: ignore[arg-type]
     with pytest.raises(InputError, match=rf"threads is {threads!r}; expected 1 to"):
         Encoder(bundle, threads=threads)

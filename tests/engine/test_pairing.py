@@ -215,6 +215,12 @@ def test_the_same_estimate_twice(folder: Folder) -> None:
         pair(here, [there, here / ".." / "est"])
 
 
+def test_a_link_in_a_folder_of_models_is_a_model(folder: Folder) -> None:
+    here, models = folder("ref", "x.wav"), folder("models", "A/x.wav", "B/x.wav")
+    (models / "latest").symlink_to(models / "B", target_is_directory=True)
+    assert [p.model for p in pair(here, [models])] == ["A", "B", "latest"]
+
+
 def test_a_model_beside_the_folder_that_holds_it(folder: Folder) -> None:
     here, models = folder("ref", "x.wav"), folder("models", "A/x.wav", "B/x.wav")
     with pytest.raises(PairingError, match=r"A is given twice as an estimate\. Give each once"):

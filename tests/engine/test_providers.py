@@ -170,6 +170,9 @@ def test_auto_takes_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
     works.remove("cuda")
     assert choose_device("auto", "int8").provider.name == "openvino"
     assert choose_device("auto", "bf16").precision == "bf16"
+    assert choose_device("auto", "int8", refused=["openvino"]).provider.name == "cpu"
+    with pytest.raises(ProviderError, match=r"openvino: the bundle refuses it; cpu: the bundle refuses it\. See"):
+        choose_device("auto", "int8", refused=["openvino", "cpu"])
     works.remove("openvino")
     assert choose_device("auto", "int8").provider.name == "cpu"
     monkeypatch.setattr(session, "probe", lambda provider: f"{provider.name} is broken")

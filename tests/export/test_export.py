@@ -289,6 +289,12 @@ def test_where_a_link_points_to_is_replaced(source: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "other", "real", "source"]
 
 
+def test_a_link_to_itself_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(ExportError, match="loop cannot be written"):
+        run(source, tmp_path / "loop")
+
+
 def test_of_two_exports_to_one_place_the_second_is_refused(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

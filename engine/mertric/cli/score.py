@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 import click
 
@@ -157,7 +158,10 @@ def _say_what_identifiers_paired(pairs: Sequence[Pair]) -> None:
     unlike = [
         pair
         for pair in pairs
-        if pair.model is not None and pair.reference and pair.estimate and pair.reference.stem != pair.estimate.stem
+        if pair.model is not None
+        and pair.reference
+        and pair.estimate
+        and normalize("NFC", pair.reference.stem) != normalize("NFC", pair.estimate.stem)
     ]
     if unlike:
         click.echo(
