@@ -121,7 +121,7 @@ class AudioFile:
         MP3 need not tell its length, for which its first frames are then a bad guide.
         """
         known = self._file.frames != _UNKNOWN and not self._file.subtype.startswith("MPEG")
-        if frames == self._file.frames and (lost := _LOST.search(getattr(self._file, "extra_info", ""))):
+        if frames == self._file.frames and (lost := _LOST.search(self._file.extra_info)):
             claimed, there = (int(number) for number in lost.groups())
             if there + _MISCOUNTED < claimed < _PLACEHOLDER:
                 raise AudioError(

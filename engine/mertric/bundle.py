@@ -214,13 +214,7 @@ def read_bundle(path: Path | str) -> Bundle:
         what = f"holds no {MANIFEST}" if path.is_dir() else "does not exist"
         raise BundleError(f"{path} {what}; expected a bundle as `mertric export` writes it.")
     try:
-        text = manifest.read_text(encoding="utf-8")
-    except OSError as error:
-        raise BundleError(f"{manifest} cannot be read ({error.strerror or error}). Check its permissions.") from error
-    except ValueError as error:
-        raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
-    try:
-        fields = json.loads(text)
+        fields = json.loads(manifest.read_text(encoding="utf-8"))
         version = fields.pop("format")
         if version != FORMAT:
             raise BundleError(f"{path} is a bundle of format {version}; this mertric reads {FORMAT}. {_AGAIN}")
@@ -229,6 +223,8 @@ def read_bundle(path: Path | str) -> Bundle:
         fields.pop("created_by", None)
         fields["precisions"] = tuple(fields["precisions"])
         return Bundle(path=path, **fields)
+    except OSError as error:
+        raise BundleError(f"{manifest} cannot be read ({error.strerror or error}). Check its permissions.") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
 

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mertric.bundle import sha256
 from mertric.errors import CheckpointError
 from mertric_export.safetensors import read_safetensors
 from mertric_export.torch_pickle import read_torch_pickle
@@ -21,7 +22,6 @@ INDEX_FILE = "model.safetensors.index.json"
 TORCH_FILE = "pytorch_model.bin"
 WEIGHTS = (SAFETENSORS_FILE, INDEX_FILE, TORCH_FILE)
 """What weights may be called, the preferred first."""
-_BLOCK_BYTES = 1 << 20
 
 
 def find_weights(directory: Path) -> str:
@@ -75,14 +75,10 @@ def combined_digest(files: Mapping[str, str]) -> str:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
+        return sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error}). Copy or fetch it again.") from error
-    return digest.hexdigest()
 
 
 def _read_index(index: Path) -> dict[str, str]:
