@@ -177,17 +177,20 @@ def _tracks(files: Mapping[Path, Path]) -> dict[Path, str]:
     An identifier that several files have, such as a version, is a track's only if these are otherwise named as stems.
     """
     flat = {path: identifiers(below) for path, below in files.items() if len(below.parts) == 1}
+    stems = Counter(files[path].stem for path in flat)
     owners = defaultdict(list)
     for path, found in flat.items():
-        if len(found) == 1:
-            owners[next(iter(found))].append(files[path].stem.lower())
-    tracks = {
-        name for name, stems in owners.items() if len(stems) == 1 or all(_rest(stem, name) in _PARTS for stem in stems)
-    }
-    return {
-        path: below.parent.as_posix() if len(below.parts) > 1 else next(iter(flat[path] & tracks), below.stem)
-        for path, below in files.items()
-    }
+        for name in found:
+            owners[name].append(files[path].stem.lower())
+    names = {}
+    for path, below in files.items():
+        names[path] = below.parent.as_posix()
+        if path in flat:
+            names[path] = below.stem if stems[below.stem] == 1 else below.name
+            for name in flat[path] if len(flat[path]) == 1 else ():
+                if len(owners[name]) == 1 or all(_rest(stem, name) in _PARTS for stem in owners[name]):
+                    names[path] = name
+    return names
 
 
 def _rest(stem: str, identifier: str) -> str:

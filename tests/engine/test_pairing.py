@@ -144,12 +144,19 @@ def test_what_all_share_does_not_pair_the_rest(
         (["song1_vocals", "song1_Drums", "bass-song2", "accompaniment song2"], {"song1", "song2"}),
         (["song1_vocals", "song1_mixture"], {"song1_vocals", "song1_mixture"}),
         (["a_1_b_2", "plain"], {"a_1_b_2", "plain"}),
+        (["song_1", "song_1_take2"], {"song_1", "song_1_take2"}),
+        (["take.1", "take.2"], {"take.1", "take.2"}),
     ],
 )
 def test_tracks_of_a_flat_folder(folder: Folder, files: list[str], tracks: set[str]) -> None:
     """Files are one track only if they are named as its stems."""
     reference = folder("ref", *(f"{name}.wav" for name in files))
     assert {p.track for p in pair(reference, [reference])} == tracks
+
+
+def test_files_that_differ_in_their_ending_alone_are_no_track(folder: Folder) -> None:
+    reference = folder("ref", "x.wav", "x.flac", "y.wav")
+    assert sorted(p.track or "" for p in pair(reference, [reference])) == ["x.flac", "x.wav", "y"]
 
 
 def test_a_folder_against_itself(folder: Folder) -> None:
