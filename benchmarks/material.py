@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.choice import probe
 from mertric.demo import SAMPLE_RATE, compose
 from mertric.errors import DependencyError
 from mertric.providers import PROVIDERS
 from mertric.resample import resample
-from mertric.session import probe
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.precisions import all_precisions

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FORMAT = 5
+FORMAT = 6
 MANIFEST = "bundle.json"
 WEIGHTS = "weights.bin"
 FRONTEND = "frontend.onnx"
@@ -64,6 +64,19 @@ class Bundle:
         Hz, samples, samples.
     layers, dim : int
         Transformer layers; hidden states are 0 to `layers`, each of `dim` dimensions.
+    heads : int
+        Of attention; they divide `dim`.
+    inner_dim : int
+        Of the feed-forward.
+    channels : tuple of int
+        Of each convolution of the front end.
+    convolution_norms : bool
+        Whether a LayerNorm follows each of them, and not one GroupNorm the first.
+    position_groups : int
+        Groups of channels in the positional convolution; they divide `dim`.
+    pre_norm : bool
+        Whether LayerNorm stands before attention and before the feed-forward, and not after each residual.
+    layer_norm_epsilon : float
     rows_per_frame : int
         Windows of the first convolution per frame.
     position_taps : int
@@ -90,6 +103,13 @@ class Bundle:
     receptive_field: int
     layers: int
     dim: int
+    heads: int
+    inner_dim: int
+    channels: tuple[int, ...]
+    convolution_norms: bool
+    position_groups: int
+    pre_norm: bool
+    layer_norm_epsilon: float
     rows_per_frame: int
     position_taps: int
     trained: bool
@@ -221,7 +241,8 @@ def read_bundle(path: Path | str) -> Bundle:
         if fields["sha256"] != manifest_digest(fields):
             raise BundleError(f"{manifest} is damaged: its fields do not give the SHA-256 it holds. {_AGAIN}")
         fields.pop("created_by", None)
-        fields["precisions"] = tuple(fields["precisions"])
+        for name in ("precisions", "channels"):
+            fields[name] = tuple(fields[name])
         return Bundle(path=path, **fields)
     except OSError as error:
         raise BundleError(f"{manifest} cannot be read ({error.strerror or error}). Check its permissions.") from error

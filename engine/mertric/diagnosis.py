@@ -10,10 +10,11 @@ from importlib.util import find_spec
 
 from mertric.bundle import MANIFEST, read_bundle
 from mertric.cache import cache_directory
+from mertric.choice import probe
 from mertric.errors import BundleError, DependencyError
 from mertric.kernels.costs import compile_report
 from mertric.providers import PROVIDERS
-from mertric.session import installed_runtimes, probe
+from mertric.session import installed_runtimes
 
 Row = dict[str, object]
 _PACKAGES = ("mertric", "numpy", "scipy", "numba", "soundfile", "onnx", "huggingface-hub", "matplotlib")

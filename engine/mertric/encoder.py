@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from mertric.amx.suited import unsuited
 from mertric.audio import from_array, to_mono
 from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
+from mertric.choice import choose_device
 from mertric.embeddings import Embeddings
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.network import Network
 from mertric.protocol import get_protocol
-from mertric.session import choose_device
 from mertric.stream import Stream
 from mertric.windows import Windows
 
@@ -38,7 +39,7 @@ class Encoder:
     bundle
         A bundle's directory.
     provider : str
-        ``auto``, ``cuda``, ``tensorrt``, ``openvino`` or ``cpu``.
+        ``auto``, ``cuda``, ``tensorrt``, ``amx``, ``openvino`` or ``cpu``.
     precision : str
         ``fp32``, or another that the provider computes in (see `mertric.providers`) and the bundle was exported in.
     threads : int or None
@@ -48,7 +49,7 @@ class Encoder:
         fastest with. Any number gives the same result; it bounds memory.
     attention : str or None
         Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``, in stages; None for what the provider is
-        fastest with. All give the same result, but TensorRT and OpenVINO do not run the first.
+        fastest with. All give the same result, but TensorRT and OpenVINO do not run the first, and ``amx`` runs none.
 
     Raises
     ------
@@ -77,7 +78,9 @@ class Encoder:
         if attention not in (None, "fused", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
-        refused = self.bundle.refused.get(precision, {})
+        refused = dict.fromkeys(self.bundle.refused.get(precision, {}), "the bundle refuses it")
+        if problem := unsuited(self.bundle):
+            refused["amx"] = problem
         self._device = choose_device(provider, precision, threads=threads, refused=refused)
         self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)

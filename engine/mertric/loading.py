@@ -8,9 +8,9 @@ from pathlib import Path
 
 from mertric.bundle import MANIFEST
 from mertric.cache import bundle_directory
+from mertric.choice import choose_device
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError, ExportError
-from mertric.session import choose_device
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mertric.bundle import PORTABLE
 from mertric.clips import Clips
@@ -49,26 +49,26 @@ class Network:
     BundleError
         A file is missing, truncated or changed, or the bundle was not exported in the device's precision, or not for
         its provider.
+    ProviderError
+        The provider cannot compute such a model, or has no use for `attention`.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str | None) -> None:
         bundle.require(device.precision, device.provider.name)
         self._bundle, self._device, self._chunk = bundle, device, chunk
+        if attention is not None and not device.provider.ort_name:
+            raise ProviderError(f"{device.provider.name} runs no encoder graphs, so attention cannot be {attention!r}.")
         self._attention = attention or device.provider.attention
         self._most = device.provider.clips if attention is None and chunk is None else 0
         self._clips = Clips(bundle, device=device) if self._most else None
-        self._transformer = Transformer(bundle, device=device, attention=self._attention)
-        self._opened: FrontEnd | None = None
+        self._opened: _FrontEnd | None = None
         self._lock = threading.Lock()
-        if self._clips is not None:
-            bundle.check_files(device.graphs)
-            return
         with ThreadPoolExecutor(1) as pool:
             check = pool.submit(bundle.check_files, device.graphs)
             try:
-                self._frontend()
+                self._transformer = self._open()
             finally:
-                check.result()  # a damaged file is a better reason than what ONNX Runtime makes of it
+                check.result()  # a damaged file is a better reason than what comes of it
 
     def embed(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips [samples] of any lengths: for each float32 [layers, frames, dim], what it would give alone."""
@@ -115,6 +115,8 @@ class Network:
         """Whether clips of so many samples run together, and what is padded for that costs little."""
         if len({self._bundle.frames(size) for size in sizes}) == 1:
             return True
+        if self._device.provider.ragged:
+            return True
         return self._attention in PORTABLE and min(sizes) >= _LEAST_SHARE * max(sizes)
 
     def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -149,8 +151,39 @@ class Network:
         except ProviderError as error:
             warnings.warn(f"no session for {clips} clips of {frames} frames: {error}", stacklevel=3)
 
-    def _frontend(self) -> FrontEnd:
+    def _open(self) -> _Transformer:
+        """Open the transformer and, where clips do not run whole, the front end."""
+        if not self._device.provider.ort_name:
+            from mertric.amx.stages import open_stages  # with Numba, which takes long to load
+
+            self._opened, transformer = open_stages(self._bundle, device=self._device, chunk=self._chunk)
+            return transformer
+        if self._clips is None:
+            self._frontend()
+        return Transformer(self._bundle, device=self._device, attention=self._attention)
+
+    def _frontend(self) -> _FrontEnd:
         with self._lock:
             if self._opened is None:
                 self._opened = FrontEnd(self._bundle, device=self._device, chunk=self._chunk, attention=self._attention)
             return self._opened
+
+
+class _FrontEnd(Protocol):
+    """From samples to what enters the first layer, see `FrontEnd`."""
+
+    def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]: ...
+
+    def fix(self, frames: int) -> None: ...
+
+    def memory(self, frames: int) -> int: ...
+
+
+class _Transformer(Protocol):
+    """From there to hidden states, see `Transformer`."""
+
+    def states(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]: ...
+
+    def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None: ...
+
+    def memory(self, clips: int, frames: int, layers: int) -> int: ...

@@ -42,7 +42,7 @@ class Provider:
     name : str
         What users call it.
     ort_name : str
-        What ONNX Runtime calls it.
+        What ONNX Runtime calls it; "" for our own, which reads the graphs' weights and runs kernels (`mertric.amx`).
     precisions : mapping of str to str
         What it computes in, and the precision of the graphs that it does so from.
     attention : str
@@ -56,13 +56,16 @@ class Provider:
         shapes that kernels like. 1 where it is not named.
     batches : mapping of str to int
         Clips at once that a precision is fastest with; 1 where it is not named.
+    ragged : bool
+        Whether clips of any lengths run together with nothing padded.
     fixed : FixedShapes or None
         What it gains from fixed shapes, if anything.
     chunk : int
-        Frames per run of the front end and of the positional convolution, at most. For MERT's 64 rows a frame and 512
-        channels, the first convolution and its GELU take 256 KiB a frame: 32 MiB for 128 frames, near which processors
-        are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to 13.7 s all but one journey
-        there and back.
+        Frames per run of the front end and, in graphs, of the positional convolution, at most. For MERT's 64 rows a
+        frame and 512 channels, the first convolution and its GELU take 256 KiB a frame in graphs: 32 MiB for 128
+        frames, near which processors are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to
+        13.7 s all but one journey there and back. On tiles it is 64 KiB, and 2 MiB for 32 frames stay in a core's
+        second-level cache.
     readers : int
         Files to decode and resample at once, at most: one where inference takes all cores.
     clips : int
@@ -79,6 +82,7 @@ class Provider:
     by_name_only: frozenset[str] = frozenset()
     multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
+    ragged: bool = False
     fixed: FixedShapes | None = None
     chunk: int = 128
     clips: int = 0
@@ -120,6 +124,16 @@ PROVIDERS: Mapping[str, Provider] = {
             batches={"fp32": BATCH, "fp16": BATCH},
             chunk=1024,
             readers=8,
+        ),
+        Provider(
+            name="amx",
+            ort_name="",
+            precisions={"bf16": "fp32"},
+            attention="portable",
+            needs="Linux and an x86-64 processor with AMX in bfloat16",
+            batches={"bf16": 8},
+            ragged=True,
+            chunk=32,
         ),
         Provider(
             name="openvino",

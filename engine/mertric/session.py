@@ -15,7 +15,7 @@ from mertric.bundle import MANIFEST
 from mertric.cache import cache_directory
 from mertric.device import Device
 from mertric.errors import DependencyError, ProviderError
-from mertric.providers import PROVIDERS, get_provider, provider_options
+from mertric.providers import PROVIDERS, provider_options
 from mertric.subgraph import keep_outputs
 
 if TYPE_CHECKING:
@@ -123,60 +123,25 @@ class Session:
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise ProviderError(
-                f"ONNX Runtime failed on {shapes} ({_first_line(error)}). If memory ran out, use "
+                f"ONNX Runtime failed on {shapes} ({first_line(error)}). If memory ran out, use "
                 "shorter clips, smaller batches or windows."
             ) from error
         return results
 
 
-def choose_device(
-    provider: str, precision: str, *, threads: int | None = None, refused: Collection[str] = ()
-) -> Device:
-    """Return the device for a provider's name; ``auto`` is the first of `PROVIDERS` that runs a small model here.
+def square_unit_matrix(provider: Provider) -> NDArray[np.float32]:
+    """Run a small model on a provider: the square of the 2 x 2 unit matrix.
 
-    ``auto`` passes over those that are for the precision `Provider.by_name_only`, and over the `refused`, see `Bundle`.
-
-    Raises
-    ------
-    DependencyError
-        ONNX Runtime is not installed.
-    ProviderError
-        The name or the precision is not known, or the provider does not work here; the message says why.
+    Whatever is wrong with the provider here is raised as it comes.
     """
-    if provider != "auto":
-        chosen = get_provider(provider, precision)
-        if problem := probe(chosen):
-            raise ProviderError(f"provider {provider} does not work here: {problem}. It needs {chosen.needs}.")
-        return Device(provider=chosen, precision=precision, threads=threads)
-    able = [one for one in PROVIDERS.values() if precision in one.precisions and precision not in one.by_name_only]
-    if not able:
-        known = dict.fromkeys(name for one in PROVIDERS.values() for name in one.precisions)
-        raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(known)}.")
-    problems = {}
-    for chosen in able:
-        problem = "the bundle refuses it" if chosen.name in refused else probe(chosen)
-        if not problem:
-            return Device(provider=chosen, precision=precision, threads=threads)
-        problems[chosen.name] = problem
-    tried = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-    raise ProviderError(f"no provider that computes in {precision} works here. {tried}. See `mertric doctor`.")
-
-
-def probe(provider: Provider) -> str | None:
-    """Run a small model on a provider, and return what is wrong with it, or None."""
     device = Device(provider=provider, precision="fp32", threads=1)
     square: Profile = ((2, 2), (2, 2), (2, 2))
     options = provider_options(
         provider, precision="fp32", threads=1, profiles={"x": square}, cache=_engines(Path("probe"))
     )
-    try:
-        session = _open(_PROBE, None, device, options, {})
-        (result,) = session.run(["y"], {"x": np.eye(2, dtype=np.float32)})
-    except DependencyError:
-        raise
-    except Exception as error:
-        return _first_line(error).rstrip(".")
-    return None if np.array_equal(result, np.eye(2)) else f"it computes {result.tolist()} for the unit matrix's square"
+    session = _open(_PROBE, None, device, options, {})
+    (result,) = session.run(["y"], {"x": np.eye(2, dtype=np.float32)})
+    return np.asarray(result)
 
 
 _PACKAGES = (
@@ -260,7 +225,8 @@ def _engines(graphs: Path) -> Path:
     return cache_directory() / "tensorrt" / versions / digest
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says."""
     return next(iter(str(error).strip().splitlines()), repr(error))
 
 

@@ -7,10 +7,10 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mertric.choice import probe
 from mertric.encoder import Encoder
 from mertric.errors import ExportError, MertricError
 from mertric.providers import PROVIDERS
-from mertric.session import probe
 from mertric_export.comparison import METRICS, Comparison, compare
 from mertric_export.emulation import runnable
 from mertric_export.material import made_up_music

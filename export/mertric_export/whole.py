@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from mertric.choice import choose_device
 from mertric.clips import Clips
 from mertric.encoder import Encoder
 from mertric.providers import FRAMES, FixedShapes
-from mertric.session import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

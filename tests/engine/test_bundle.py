@@ -127,11 +127,11 @@ def test_a_manifest_that_may_not_be_read(copy: Path, monkeypatch: pytest.MonkeyP
 
 def test_another_format_version(copy: Path) -> None:
     edit(copy, format=99)
-    with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 5"):
+    with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 6"):
         read_bundle(copy)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"format": 5}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "{}", '{"format": 6}', "\xff"])
 def test_a_file_that_is_no_manifest(copy: Path, content: str) -> None:
     (copy / "bundle.json").write_text(content, encoding="latin-1")
     with pytest.raises(BundleError, match=r"is not the manifest of a bundle.*Export the bundle again"):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from mertric.choice import probe
 from mertric.encoder import Encoder
 from mertric.providers import PROVIDERS
-from mertric.session import probe
 from mertric.windows import Windows
 from mertric_export import export
 from mertric_export.export import Provenance, export_checkpoint

@@ -11,12 +11,12 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from mertric import session
+from mertric import choice, session
+from mertric.choice import choose_device, probe
 from mertric.cli import cli
 from mertric.device import Device
 from mertric.errors import ProviderError
 from mertric.providers import PROVIDERS, get_provider, provider_options
-from mertric.session import choose_device, probe
 from mertric.transformer import Transformer
 
 SHAPES = ((1, 1, 8), (1, 374, 8), (4, 2249, 8))
@@ -33,7 +33,7 @@ def options(name: str, precision: str = "fp32", threads: int | None = None) -> d
 
 
 def test_the_fastest_come_first() -> None:
-    assert list(PROVIDERS) == ["cuda", "tensorrt", "openvino", "cpu"]
+    assert list(PROVIDERS) == ["cuda", "tensorrt", "amx", "openvino", "cpu"]
 
 
 def test_openvino_is_always_told_its_precision() -> None:
@@ -144,8 +144,8 @@ def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("provider", "precision", "message"),
     [
-        ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, cuda, tensorrt, openvino, cpu"),
-        ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32, int8; bf16 is for cuda, openvino"),
+        ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, cuda, tensorrt, amx, openvino, cpu"),
+        ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32, int8; bf16 is for cuda, amx, openvino"),
         ("cpu", "fp16", r"'fp16' was asked for on cpu, which computes in fp32, int8; fp16 is for cuda, tensorrt"),
         ("tensorrt", "bf16", r"'bf16' was asked for on tensorrt, which computes in fp32, fp16; bf16 is for cuda"),
         ("auto", "int4", r"no provider computes in 'int4'"),
@@ -165,24 +165,24 @@ def test_a_provider_that_onnxruntime_lacks() -> None:
 
 def test_auto_takes_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     works = {"cuda", "openvino", "cpu"}
-    monkeypatch.setattr(session, "probe", lambda provider: None if provider.name in works else "broken")
+    monkeypatch.setattr(choice, "probe", lambda provider: None if provider.name in works else "broken")
     assert choose_device("auto", "fp32", threads=2).provider.name == "cuda"
     works.remove("cuda")
     assert choose_device("auto", "int8").provider.name == "openvino"
     assert choose_device("auto", "bf16").precision == "bf16"
-    assert choose_device("auto", "int8", refused=["openvino"]).provider.name == "cpu"
-    with pytest.raises(ProviderError, match=r"openvino: the bundle refuses it; cpu: the bundle refuses it\. See"):
-        choose_device("auto", "int8", refused=["openvino", "cpu"])
+    assert choose_device("auto", "int8", refused={"openvino": "no good"}).provider.name == "cpu"
+    with pytest.raises(ProviderError, match=r"openvino: no good; cpu: nor this\. See"):
+        choose_device("auto", "int8", refused={"openvino": "no good", "cpu": "nor this"})
     works.remove("openvino")
     assert choose_device("auto", "int8").provider.name == "cpu"
-    monkeypatch.setattr(session, "probe", lambda provider: f"{provider.name} is broken")
+    monkeypatch.setattr(choice, "probe", lambda provider: f"{provider.name} is broken")
     with pytest.raises(ProviderError, match="cuda: cuda is broken; tensorrt: tensorrt is broken; cpu: cpu"):
         choose_device("auto", "fp32")
 
 
 def test_auto_passes_over_what_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     """In fp32 the CPU provider is as fast as OpenVINO, in less memory."""
-    monkeypatch.setattr(session, "probe", lambda provider: None if provider.name in ("openvino", "cpu") else "broken")
+    monkeypatch.setattr(choice, "probe", lambda provider: None if provider.name in ("openvino", "cpu") else "broken")
     assert choose_device("auto", "fp32").provider.name == "cpu"
     assert choose_device("openvino", "fp32").provider.name == "openvino"
 
@@ -299,7 +299,8 @@ def test_a_failure_while_running_is_ours(bundle: Path) -> None:
 
 def test_every_provider_has_its_precisions() -> None:
     for provider in PROVIDERS.values():
-        assert get_provider(provider.name, "fp32") is provider
+        assert provider.name == "amx" or "fp32" in provider.precisions
+        assert all(get_provider(provider.name, precision) is provider for precision in provider.precisions)
         assert provider.attention in ("fused", "portable")
 
 

@@ -12,11 +12,12 @@ import pytest
 
 from mertric.bound import BoundSession
 from mertric.bundle import FRONTEND, encoder_graph
+from mertric.choice import choose_device
 from mertric.device import Device
 from mertric.encoder import Encoder
 from mertric.errors import DependencyError, ProviderError
 from mertric.providers import PROVIDERS, FixedShapes
-from mertric.session import Session, choose_device
+from mertric.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path

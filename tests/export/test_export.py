@@ -87,7 +87,7 @@ def test_what_is_written(source: Path, tmp_path: Path) -> None:
     assert bundle.weights_sha256 == read_checkpoint(source).sha256
     manifest = json.loads((bundle.path / "bundle.json").read_text())
     assert manifest["created_by"].startswith("mertric ")
-    assert manifest["format"] == 5
+    assert manifest["format"] == 6
     assert os.access(bundle.path, os.R_OK | os.X_OK)
     assert bundle.path.stat().st_mode & 0o055 == 0o055
 

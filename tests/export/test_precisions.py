@@ -11,10 +11,10 @@ import pytest
 
 from checkpoints import SMALL, errors, export_graphs
 from mertric.bundle import read_bundle
+from mertric.choice import probe
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, InputError
 from mertric.providers import PROVIDERS
-from mertric.session import probe
 from mertric_export import gate
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.emulation import runnable

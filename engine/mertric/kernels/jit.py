@@ -8,11 +8,16 @@ written, kernels are compiled in memory, once a process.
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
 from numba.core.caching import FunctionCache
+
+from mertric.kernels.processor import why_no_tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +29,24 @@ examples: dict[str, tuple[Callable[..., Any], Callable[[], tuple[Any, ...]]]] = 
 """Every kernel that is called from outside, by name, with what makes small arguments for it."""
 
 
+@cache
+def _sources() -> str:
+    """A digest of all kernels' sources: a compiled kernel holds the others that it calls, in whatever files."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 class _Cache(FunctionCache):
-    """Numba's cache, for which a damaged entry, as a full disk leaves it, is a missing one. It need not keep any."""
+    """Numba's cache, for which a damaged entry, as a full disk leaves it, is a missing one. It need not keep any.
+
+    Numba looks at a kernel's own file only, and at what the processor has, not at whether Linux lets it be used.
+    """
+
+    def _index_key(self, sig: object, codegen: object) -> tuple[object, ...]:
+        key: tuple[object, ...] = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
+        return *key, _sources(), why_no_tiles() is None
 
     def load_overload(self, sig: object, target_context: object) -> object:
         try:

@@ -1,4 +1,4 @@
-"""Eight float64 numbers that kernels compute with at once, in one register where the processor has such.
+"""Eight float64 or sixteen float32 numbers to compute with at once, in one register where the processor has such.
 
 Numba's compiler finds such vectors by itself only in long loops over arrays that it can prove apart, and
 then makes them half as wide as AVX-512 is. A number of lanes is one LLVM vector: a processor with narrower
@@ -17,26 +17,34 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
+from mertric.kernels.sizes import LANES, SINGLES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LANES = 8
-_VECTOR = ir.VectorType(ir.DoubleType(), LANES)
-_INDEX = ir.IntType(32)
+_WORD = ir.IntType(32)
+_WORDS = ir.VectorType(_WORD, SINGLES)
 
 
 class _Lanes(types.Type):
-    def __init__(self) -> None:
-        super().__init__(name="Lanes")
+    """So many numbers of a type, as one."""
 
-
-_lanes = _Lanes()
+    def __init__(self, element: Any, count: int) -> None:
+        super().__init__(name=f"Lanes({element}, {count})")
+        self.element, self.count = element, count
+        self.number = ir.DoubleType() if element == types.float64 else ir.FloatType()
+        self.vector = ir.VectorType(self.number, count)
+        self.suffix = f"v{count}f{element.bitwidth}"
 
 
 @register_model(_Lanes)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, kind.vector)
+
+
+_KINDS = {kind.element: kind for kind in (_Lanes(types.float64, LANES), _Lanes(types.float32, SINGLES))}
+_singles = _KINDS[types.float32]
 
 
 def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,14 +53,15 @@ def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @_instruction
 def load(_: Any, array: Any, index: Any) -> Any:
-    """The lanes number `index` of a contiguous float64 array."""
+    """The lanes number `index` of a contiguous array of float64 or float32."""
+    kind = _KINDS[array.dtype]
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
-        value.align = 8
+        value = builder.load(_pointer(context, builder, signature.args[0], arguments[0], arguments[1], kind.vector))
+        value.align = kind.element.bitwidth // 8
         return value
 
-    return _lanes(array, types.intp), code
+    return kind(array, types.intp), code
 
 
 @_instruction
@@ -61,34 +70,42 @@ def store(_: Any, array: Any, index: Any, lanes: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, value = arguments
-        written = builder.store(value, _pointer(context, builder, signature.args[0], array, index))
-        written.align = 8
+        written = builder.store(value, _pointer(context, builder, signature.args[0], array, index, value.type))
+        written.align = lanes.element.bitwidth // 8
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, _lanes), code
+    return types.void(array, types.intp, lanes), code
 
 
 @_instruction
 def spread(_: Any, number: Any) -> Any:
     """Lanes that all hold one number."""
+    kind = _KINDS[number]
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        empty = ir.Constant(_VECTOR, ir.Undefined)
-        first = builder.insert_element(empty, arguments[0], _INDEX(0))
-        return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
+        empty = ir.Constant(kind.vector, ir.Undefined)
+        first = builder.insert_element(empty, arguments[0], _WORD(0))
+        return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, kind.count), [0] * kind.count))
 
-    return _lanes(types.float64), code
+    return kind(number), code
 
 
 @_instruction
 def square_root(_: Any, lanes: Any) -> Any:
     """The square root of each lane."""
+    return lanes(lanes), _function("llvm.sqrt", lanes)
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.sqrt.v{LANES}f64"), arguments)
 
-    return _lanes(_lanes), code
+@_instruction
+def least(_: Any, a: Any, b: Any) -> Any:
+    """The lesser number of each pair of lanes."""
+    return a(a, b), _function("llvm.minnum", a)
+
+
+@_instruction
+def greatest(_: Any, a: Any, b: Any) -> Any:
+    """The greater number of each pair of lanes."""
+    return a(a, b), _function("llvm.maxnum", a)
 
 
 @_instruction
@@ -96,24 +113,77 @@ def total(_: Any, lanes: Any) -> Any:
     """The sum of the lanes."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = ir.FunctionType(ir.DoubleType(), [ir.DoubleType(), _VECTOR])
-        name = f"llvm.vector.reduce.fadd.v{LANES}f64"
-        add = cgutils.get_or_insert_function(builder.module, kind, name)
-        return builder.call(add, [ir.DoubleType()(0.0), *arguments], fastmath=("reassoc",))
+        kind = ir.FunctionType(lanes.number, [lanes.number, lanes.vector])
+        add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.fadd.{lanes.suffix}")
+        return builder.call(add, [lanes.number(0.0), *arguments], fastmath=("reassoc",))
 
-    return types.float64(_lanes), code
+    return lanes.element(lanes), code
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+@_instruction
+def highest(_: Any, lanes: Any) -> Any:
+    """The greatest of the lanes."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = ir.FunctionType(lanes.number, [lanes.vector])
+        name = f"llvm.vector.reduce.fmax.{lanes.suffix}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+    return lanes.element(lanes), code
+
+
+@_instruction
+def shifted_up(_: Any, lanes: Any) -> Any:
+    """Lanes of float32 whose bits are those of `lanes`, 23 places further up: the lowest become an exponent."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(builder.shl(builder.bitcast(arguments[0], _WORDS), _words(23)), _singles.vector)
+
+    return _singles(lanes), code
+
+
+@_instruction
+def store_rounded(_: Any, array: Any, index: Any, lanes: Any) -> Any:
+    """Write lanes of finite float32 as lanes number `index` of a contiguous array of uint16, in bfloat16.
+
+    Each is rounded to the nearest, of two equally near to the one farther from 0.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.add(builder.bitcast(arguments[2], _WORDS), _words(0x8000))
+        halves = builder.trunc(builder.lshr(bits, _words(16)), ir.VectorType(ir.IntType(16), SINGLES))
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], halves.type)
+        builder.store(halves, place).align = 2
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), code
+
+
+def _words(number: int) -> Any:
+    return ir.Constant(_WORDS, [number] * SINGLES)
+
+
+def _function(name: str, kind: Any) -> Callable[..., Any]:
+    """Call a function of LLVM's whose arguments and result are lanes of one kind."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = ir.FunctionType(kind.vector, [argument.type for argument in arguments])
+        full = f"{name}.{kind.suffix}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, function, full), arguments)
+
+    return code
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
     data = context.make_array(kind)(context, builder, array).data
-    place = builder.gep(data, [builder.mul(index, index.type(LANES))])
-    return builder.bitcast(place, _VECTOR.as_pointer())
+    place = builder.gep(data, [builder.mul(index, index.type(vector.count))])
+    return builder.bitcast(place, vector.as_pointer())
 
 
 def _arithmetic(sign: Callable[[Any, Any], Any], instruction: str) -> None:
     @type_callable(sign)
     def kind(_: Any) -> Callable[[Any, Any], Any]:
-        return lambda a, b: _lanes if a is _lanes and b is _lanes else None
+        return lambda a, b: a if isinstance(a, _Lanes) and a == b else None
 
     @lower_builtin(sign, _Lanes, _Lanes)
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

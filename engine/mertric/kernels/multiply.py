@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import LANES, load, spread, store
+from mertric.kernels.lanes import load, spread, store
+from mertric.kernels.sizes import LANES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import LANES, load, spread, square_root, store
+from mertric.kernels.lanes import load, spread, square_root, store
+from mertric.kernels.sizes import LANES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import LANES, load, spread, store, total
+from mertric.kernels.lanes import load, spread, store, total
 from mertric.kernels.multiply import add_product
+from mertric.kernels.sizes import LANES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.linalg import blas
 
 from mertric.kernels.band import reduce_to_band
-from mertric.kernels.lanes import LANES
 from mertric.kernels.nuclear import NODES, band_log_determinants, quadrature, tail
+from mertric.kernels.sizes import LANES
 from mertric.metrics.parallel import in_halves, side_by_side
 from mertric.metrics.prepared import PreparedEmbedding, prepare, whole
 from mertric.metrics.validation import same_dim

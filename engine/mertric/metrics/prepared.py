@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import blas, lapack
 
-from mertric.kernels.lanes import LANES
 from mertric.kernels.moments import centre, frame_mean
+from mertric.kernels.sizes import LANES
 from mertric.kernels.triangular import WIDTH, absorb
 from mertric.metrics.validation import embedding, require_finite
 

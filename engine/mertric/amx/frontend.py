@@ -1,0 +1,155 @@
+"""From samples to what enters the first layer, a few frames at a time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.amx.weights import read_front_end
+from mertric.fold import fold
+from mertric.kernels.convolutions import part_groups, write_windows
+from mertric.kernels.dense import dense_add, dense_add_gelu, dense_gelu, pack
+from mertric.kernels.norm import normalize, round_rows
+from mertric.kernels.sizes import BLOCK, PACKED, STEP
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mertric.amx.team import Team
+    from mertric.bundle import Bundle
+    from mertric.device import Device
+    from mertric.fold import FoldedClip
+
+
+class FrontEnd:
+    """The convolutions, the projection and the positional convolution. Safe to use from several threads.
+
+    Parameters
+    ----------
+    bundle, device
+        What runs where.
+    chunk
+        Frames at a time; None for the provider's own. Any number gives the same result; it bounds memory.
+    team
+        The threads.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, team: Team) -> None:
+        self._bundle, self._team = bundle, team
+        self._chunk = chunk or device.provider.chunk
+        self._first = bundle.first_convolution()
+        self._weights = read_front_end(bundle, device.graphs)
+        self._channels = len(self._first.weight)
+        self._steps = -(-(3 * self._first.taps + 2) // STEP)
+        self._epsilon = np.float32(bundle.layer_norm_epsilon)
+        self._zeros = np.zeros(max(dense.bias.size for dense in self._weights.convolutions), np.float32)
+
+    def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
+        frames, weights = self._bundle.frames(samples.size), self._weights
+        clip = fold(self._first, samples).split()
+        first = np.zeros(self._channels // BLOCK * self._steps * PACKED, np.uint16)
+        pack(clip.weights, first)
+        whole = np.zeros((_whole(frames), self._bundle.dim), np.float32)
+        features = whole[:frames]
+        self._team.each(partial(self._convolve, clip, first, features), range(0, frames, self._chunk))
+        taps, width = self._bundle.position_taps, weights.width
+        groups = np.zeros((len(weights.positions), len(whole) + taps, width), np.uint16)
+        part_groups(features, taps // 2, groups)
+        self._team.each(partial(self._add_positions, groups, whole), range(len(groups)))
+        if weights.entry is not None:
+            narrow = np.empty(features.shape, np.uint16)
+            normalize(features, weights.entry.weight, weights.entry.bias, self._epsilon, True, narrow)
+        return features
+
+    def fix(self, frames: int) -> None:
+        """Do nothing: all lengths are computed alike."""
+
+    def memory(self, frames: int) -> int:
+        """Return about how many bytes the activations of a clip of so many frames take."""
+        rows = self._bundle.rows_per_frame * (min(frames, self._chunk * self._team.threads) + 1)
+        return 3 * rows * self._channels + 10 * frames * self._bundle.dim
+
+    def _convolve(self, clip: FoldedClip, first: NDArray[np.uint16], features: NDArray[np.float32], start: int) -> None:
+        """Write the features of the frames from `start` on, the chunk's or those that `features` [frames, dim] has."""
+        weights, count = self._weights, min(self._chunk, len(features) - start)
+        rows = self._rows(count)
+        high, _, low = clip.samples
+        windows = np.empty((_whole(rows[0]), self._steps * STEP), np.uint16)
+        write_windows(high, low, start * self._bundle.rows_per_frame * clip.stride, clip.stride, clip.taps, windows)
+        value, channels, none = _space(rows, 0, self._channels), self._channels, self._zeros
+        dense_gelu(
+            *(windows.reshape(-1), 0, windows.shape[1], _blocks(rows[0]), first, self._steps, 0, channels // BLOCK),
+            *(none, none, value, 0, channels),
+        )
+        for index, dense in enumerate(weights.convolutions[:-1], 1):
+            following, wider = _space(rows, index, dense.blocks * BLOCK), dense.blocks * BLOCK
+            dense_gelu(
+                *(value, 0, 2 * channels, _blocks(rows[index]), dense.weight, dense.steps, 0, dense.blocks),
+                *(dense.bias, none, following, 0, wider),
+            )
+            value, channels = following, wider
+        dense = weights.convolutions[-1]
+        last = np.zeros((_whole(count), dense.blocks * BLOCK), np.float32)
+        dense_add_gelu(
+            *(value, 0, 2 * channels, _blocks(count), dense.weight, dense.steps, last.shape[1]),
+            *(dense.bias, last.reshape(-1), 0, last.shape[1]),
+        )
+        narrow = np.empty(last.shape, np.uint16)
+        if weights.norm is None:
+            round_rows(last, narrow)
+        else:
+            normalize(last, weights.norm.weight, weights.norm.bias, self._epsilon, False, narrow)
+        projected = np.zeros((len(narrow), self._bundle.dim), np.float32)
+        dense = weights.projection
+        dense_add(
+            *(narrow.reshape(-1), 0, narrow.shape[1], _blocks(count), dense.weight, dense.steps, 0, dense.blocks),
+            *(dense.bias, projected.reshape(-1), 0, projected.shape[1]),
+        )
+        features[start : start + count] = projected[:count]
+
+    def _add_positions(self, groups: NDArray[np.uint16], features: NDArray[np.float32], group: int) -> None:
+        """Add a group of the positional convolution to features, in whole blocks, which `groups` has in bfloat16."""
+        dense, width = self._weights.positions[group], self._weights.width
+        _, rows, dim = *groups.shape[:2], features.shape[1]
+        dense_add_gelu(
+            *(
+                groups.reshape(-1),
+                group * rows * width,
+                width,
+                len(features) // BLOCK,
+                dense.weight,
+                dense.steps,
+                width,
+            ),
+            *(dense.bias, features.reshape(-1), group * width, dim),
+        )
+
+    def _rows(self, count: int) -> list[int]:
+        """Rows of each convolution, the first one's first, that so many frames see."""
+        rows = [count]
+        for taps in reversed(self._weights.taps):
+            rows.append(2 * (rows[-1] - 1) + taps)
+        return rows[::-1]
+
+
+def _space(rows: Sequence[int], index: int, channels: int) -> NDArray[np.uint16]:
+    """Return room for what a convolution gives, and for all that whole blocks of the next one read: zeros there."""
+    written = _whole(rows[index])
+    read = 2 * _whole(rows[index + 1]) + rows[index] - 2 * rows[index + 1]
+    space = np.empty(max(written, read) * channels, np.uint16)
+    space[written * channels :] = 0
+    return space
+
+
+def _blocks(rows: int) -> int:
+    return -(-rows // BLOCK)
+
+
+def _whole(rows: int) -> int:
+    """Round up to whole blocks."""
+    return _blocks(rows) * BLOCK

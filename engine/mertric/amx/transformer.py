@@ -1,0 +1,179 @@
+"""From what enters the first layer to hidden states, for batches of clips of any lengths."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.amx.parts import Part
+from mertric.amx.weights import read_layers
+from mertric.kernels.attention import attend, pack_keys, pack_values
+from mertric.kernels.dense import dense_add, dense_gelu, dense_round
+from mertric.kernels.norm import normalize, round_rows
+from mertric.kernels.sizes import BLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mertric.amx.team import Team
+    from mertric.amx.weights import Dense, Norm
+    from mertric.bundle import Bundle
+    from mertric.device import Device
+
+_MOST = 12
+"""Blocks of rows that a thread takes through a layer at once."""
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What a run works in: for all clips, each from a whole block on.
+
+    Attributes
+    ----------
+    state : float32 [rows, dim]
+        What enters or leaves a layer, the residual.
+    narrow : uint16 [rows, dim]
+        The same, or its LayerNorm, in bfloat16.
+    queries : uint16 [rows * dim]
+    keys, values : uint16 [2, rows * dim]
+        Of layers with even and with odd numbers: some parts are in the next layer while others attend in this one.
+    """
+
+    state: NDArray[np.float32]
+    narrow: NDArray[np.uint16]
+    queries: NDArray[np.uint16]
+    keys: NDArray[np.uint16]
+    values: NDArray[np.uint16]
+
+
+class Transformer:
+    """The transformer layers. Safe to use from several threads.
+
+    Parameters
+    ----------
+    bundle, device
+        What runs where.
+    team
+        The threads.
+    """
+
+    def __init__(self, bundle: Bundle, *, device: Device, team: Team) -> None:
+        self._bundle, self._team = bundle, team
+        self._layers, self._last = read_layers(bundle, device.graphs)
+        self._epsilon = np.float32(bundle.layer_norm_epsilon)
+        self._scale = np.float32((bundle.dim // bundle.heads) ** -0.5 * math.log2(math.e))
+
+    def states(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
+        """Run the layers over a batch of clips of any lengths, see `mertric.transformer.Transformer.states`."""
+        dim = self._bundle.dim
+        found = [np.empty((len(layers), len(entry), dim), np.float32) for entry in entries]
+        parts, blocks = self._parts(found)
+        rows = blocks * BLOCK
+        room = _Room(
+            state=np.zeros((rows, dim), np.float32),
+            narrow=np.empty((rows, dim), np.uint16),
+            queries=np.empty(rows * dim, np.uint16),
+            keys=np.empty((2, rows * dim), np.uint16),
+            values=np.empty((2, rows * dim), np.uint16),
+        )
+        for part in parts:
+            part.of(room.state)[: part.inside] = entries[part.clip][part.start : part.start + part.inside]
+            part.keep(0, layers, part.of(room.state), None)
+        deepest = max(layers)
+        if deepest > 0:
+            self._team.each(partial(self._enter, room), parts)
+        for number in range(1, deepest + 1):
+            self._team.each(partial(self._leave, room, number, layers), parts)
+        return found
+
+    def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
+        """Do nothing: all batches are computed alike."""
+
+    def memory(self, clips: int, frames: int, layers: int) -> int:
+        """Return about how many bytes the activations of a batch take, the longest clip having so many frames."""
+        rows = clips * -(-frames // BLOCK) * BLOCK
+        dim = self._bundle.dim
+        own = self._team.threads * BLOCK * (6 * frames + 2 * _MOST * (self._layers[0].inner.blocks * BLOCK + dim))
+        return rows * dim * (4 + 6 * 2 + 4 * layers) + own
+
+    def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
+        """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
+        counts = [-(-states.shape[1] // BLOCK) for states in found]
+        most = max(1, min(_MOST, -(-sum(counts) // self._team.threads)))
+        parts, begin = [], 0
+        for clip, (states, count) in enumerate(zip(found, counts, strict=True)):
+            bounds = np.linspace(0, count, -(-count // most) + 1).round().astype(int).tolist()
+            parts += [Part(clip, states, begin, first, last) for first, last in pairwise(bounds)]
+            begin += count
+        return parts, begin
+
+    def _enter(self, room: _Room, part: Part) -> None:
+        """Get a part ready for the first layer."""
+        layer, state, narrow = self._layers[0], part.of(room.state), part.of(room.narrow)
+        if layer.mean is not None:
+            state -= layer.mean
+        if self._bundle.pre_norm:
+            self._normalize(state, layer.first, narrow, replace=False)
+        else:
+            round_rows(state, narrow)
+        self._project(room, 0, part)
+
+    def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> None:
+        """Take a part through layer `number` - 1 to hidden state `number`, and get it ready for the next layer."""
+        bundle, layer = self._bundle, self._layers[number - 1]
+        state, narrow = part.of(room.state), part.of(room.narrow)
+        following = self._layers[number] if number < bundle.layers else None
+        size, turn = narrow.size, (number - 1) % 2
+        attended = np.empty(size, np.uint16)
+        attend(
+            *(room.queries, part.first * BLOCK * bundle.dim, part.blocks, bundle.heads, room.keys[turn]),
+            *(room.values[turn], len(room.state) // BLOCK, part.begin, part.frames, self._scale, attended, 0),
+        )
+        _add(attended, layer.out, state)
+        self._normalize(state, layer.first if not bundle.pre_norm else layer.final, narrow, replace=not bundle.pre_norm)
+        inner = np.empty(len(narrow) * layer.inner.bias.size, np.uint16)
+        dense_gelu(
+            *(narrow.reshape(-1), 0, bundle.dim, part.blocks, layer.inner.weight, layer.inner.steps),
+            *(0, layer.inner.blocks, layer.inner.bias, layer.inner_mean, inner, 0, layer.inner.bias.size),
+        )
+        _add(inner, layer.outer, state)
+        if not bundle.pre_norm:
+            self._normalize(state, layer.final, narrow, replace=True)
+        elif following is not None:
+            self._normalize(state, following.first, narrow, replace=False)
+        elif self._last is not None:
+            self._normalize(state, self._last, narrow, replace=True)
+        part.keep(number, layers, state, following.mean if following is not None else None)
+        if following is not None and number < max(layers):
+            self._project(room, number, part)
+
+    def _project(self, room: _Room, number: int, part: Part) -> None:
+        """Write a part's queries, keys and values for layer `number`."""
+        layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
+        rows = part.of(room.narrow).reshape(-1), 0, dim, part.blocks
+        query = layer.query
+        dense_round(
+            *(*rows, query.weight, query.steps, 0, query.blocks),
+            *(query.bias, room.queries, part.first * BLOCK * dim, dim),
+        )
+        turn, heads = number % 2, self._bundle.heads
+        pack_keys(*rows, layer.key.weight, layer.key.steps, blocks, part.first, heads, room.keys[turn])
+        pack_values(*rows, layer.value.weight, layer.value.steps, blocks, part.first, room.values[turn])
+
+    def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: NDArray[np.uint16], *, replace: bool) -> None:
+        normalize(state, norm.weight, norm.bias, self._epsilon, replace, narrow)
+
+
+def _add(rows: NDArray[np.uint16], dense: Dense, state: NDArray[np.float32]) -> None:
+    """Add a product of rows, and what goes with it, to the residual."""
+    dense_add(
+        *(rows, 0, rows.size // len(state), len(state) // BLOCK, dense.weight, dense.steps, 0, dense.blocks),
+        *(dense.bias, state.reshape(-1), 0, state.shape[1]),
+    )

@@ -1,0 +1,36 @@
+"""Whether products on tiles work here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.errors import ProviderError
+from mertric.kernels.dense import dense_add, pack
+from mertric.kernels.processor import request_tiles
+from mertric.kernels.sizes import BLOCK, PACKED
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_ONE = 0x3F80
+"""1 in bfloat16."""
+
+
+def square_unit_matrix() -> NDArray[np.float32]:
+    """Multiply a unit matrix by itself, and return the first two rows and columns of the result.
+
+    Raises
+    ------
+    ProviderError
+        There are no tiles.
+    """
+    if problem := request_tiles():
+        raise ProviderError(problem)
+    rows, packed = np.zeros((BLOCK, BLOCK), np.uint16), np.zeros(PACKED, np.uint16)
+    np.fill_diagonal(rows, _ONE)
+    pack(np.eye(BLOCK, dtype=np.float32), packed)
+    out = np.zeros((BLOCK, BLOCK), np.float32)
+    dense_add(rows.reshape(-1), 0, BLOCK, 1, packed, 1, 0, 1, np.zeros(BLOCK, np.float32), out.reshape(-1), 0, BLOCK)
+    return out[:2, :2]

@@ -1,0 +1,215 @@
+"""A bundle's float32 weights, rounded to bfloat16 and packed as the kernels read them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.bundle import POSITIONS, encoder_graph
+from mertric.initializers import Initializers
+from mertric.kernels.dense import pack
+from mertric.kernels.sizes import BLOCK, PACKED, STEP
+from mertric.metrics.parallel import cores
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mertric.bundle import Bundle
+
+    Singles = NDArray[np.float32]
+    Tensors = Mapping[str, Singles]
+
+GRAPHS = "portable"
+"""The variant of the bundle's graphs whose weights are read."""
+_CONV = "feature_extractor.conv_layers"
+_PROJECTION = "feature_projection"
+_POSITIONS = "encoder.pos_conv_embed.conv"
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A matrix as second factor of products.
+
+    Attributes
+    ----------
+    weight : uint16
+        Packed, see `mertric.kernels.dense`.
+    steps, blocks : int
+        Its inner dimension and its columns, in steps and in blocks.
+    bias : float32 [blocks * BLOCK]
+    """
+
+    weight: NDArray[np.uint16]
+    steps: int
+    blocks: int
+    bias: Singles
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A LayerNorm's weight and bias, float32 [dim]."""
+
+    weight: Singles
+    bias: Singles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A transformer layer.
+
+    Attributes
+    ----------
+    query, key, value, out, inner, outer : Dense
+        The biases of `out` and `outer` are what is added to the residual beside the product.
+    inner_mean : float32 [intermediate_size]
+        Taken off what `outer` reads.
+    first, final : Norm
+        Of attention and of the feed-forward, before or after them.
+    mean : float32 [dim] or None
+        What the layer's input is without, see `mertric_export.centring`.
+    """
+
+    query: Dense
+    key: Dense
+    value: Dense
+    out: Dense
+    inner: Dense
+    outer: Dense
+    inner_mean: Singles
+    first: Norm
+    final: Norm
+    mean: Singles | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndWeights:
+    """The front end after its first convolution.
+
+    Attributes
+    ----------
+    convolutions : tuple of Dense
+        Taps times channels by channels.
+    taps : tuple of int
+        Of each.
+    norm : Norm or None
+        Before the projection.
+    projection : Dense
+    positions : tuple of Dense
+        One for each group of the positional convolution, taps times width by width.
+    width : int
+        Channels of a group.
+    entry : Norm or None
+        Of what enters the first layer.
+    """
+
+    convolutions: tuple[Dense, ...]
+    taps: tuple[int, ...]
+    norm: Norm | None
+    projection: Dense
+    positions: tuple[Dense, ...]
+    width: int
+    entry: Norm | None
+
+
+def read_front_end(bundle: Bundle, precision: str) -> FrontEndWeights:
+    """Read the weights of the front end and of the positional convolution.
+
+    Raises
+    ------
+    BundleError
+        They cannot be read.
+    """
+    tensors = Initializers(bundle.frontend(precision, GRAPHS))
+    matrices = [_convolution(tensors, number) for number in range(1, len(bundle.channels))]
+    positions = Initializers(bundle.graphs(precision) / POSITIONS)
+    width = bundle.dim // bundle.position_groups
+    biases = positions[f"{_POSITIONS}.bias"].reshape(-1, width)
+    return FrontEndWeights(
+        convolutions=tuple(
+            _dense(matrix, tensors.get(f"{_CONV}.{number}.bias")) for number, matrix in enumerate(matrices, 1)
+        ),
+        taps=tuple(len(matrix) // channels for matrix, channels in zip(matrices, bundle.channels[:-1], strict=True)),
+        norm=_optional_norm(tensors, f"{_PROJECTION}.layer_norm"),
+        projection=_dense(tensors[f"{_PROJECTION}.projection.weight"], tensors[f"{_PROJECTION}.projection.bias"]),
+        positions=tuple(_dense(*group) for group in zip(_groups(positions, width), biases, strict=True)),
+        width=width,
+        entry=_optional_norm(positions, "encoder.layer_norm"),
+    )
+
+
+def read_layers(bundle: Bundle, precision: str) -> tuple[list[Layer], Norm | None]:
+    """Read the layers' weights, and those of the LayerNorm after the last, if there is one.
+
+    Raises
+    ------
+    BundleError
+        They cannot be read.
+    """
+    tensors = Initializers(bundle.graphs(precision) / encoder_graph(GRAPHS))
+    with ThreadPoolExecutor(cores()) as pool:
+        layers = list(pool.map(partial(_layer, tensors), range(bundle.layers)))
+    return layers, _optional_norm(tensors, "encoder.layer_norm")
+
+
+def _layer(tensors: Tensors, index: int) -> Layer:
+    name = f"encoder.layers.{index}"
+    attention, feed_forward = f"{name}.attention", f"{name}.feed_forward"
+    inner, outer = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
+    return Layer(
+        query=_dense(tensors[f"{attention}.q_proj.weight"], tensors[f"{attention}.q_proj.bias"]),
+        key=_dense(tensors[f"{attention}.k_proj.weight"]),
+        value=_dense(tensors[f"{attention}.v_proj.weight"]),
+        out=_dense(tensors[f"{attention}.out_proj.weight"], tensors[f"{attention}.residual"]),
+        inner=_dense(_sliced(tensors, f"{inner}.{{}}.weight", 1), _sliced(tensors, f"{inner}.{{}}.bias")),
+        outer=_dense(_sliced(tensors, f"{outer}.{{}}.weight"), tensors[f"{feed_forward}.whole_residual"]),
+        inner_mean=_sliced(tensors, f"{inner}.{{}}.mean"),
+        first=_norm(tensors, f"{name}.layer_norm"),
+        final=_norm(tensors, f"{name}.final_layer_norm"),
+        mean=np.array(tensors[f"{name}.mean"]) if f"{name}.mean" in tensors else None,
+    )
+
+
+def _convolution(tensors: Tensors, number: int) -> Singles:
+    """Return a convolution's matrix [taps * in, out], whether it stands in one piece or in two."""
+    return np.concatenate(
+        [tensors[name] for part in ("whole", "pair", "third") if (name := f"{_CONV}.{number}.{part}") in tensors]
+    )
+
+
+def _groups(tensors: Tensors, width: int) -> Singles:
+    """Return the positional convolution's matrices, [groups, taps * width, width]."""
+    weight = tensors[f"{_POSITIONS}.weight"]
+    taps = weight.shape[2]
+    return weight.reshape(-1, width, width, taps).transpose(0, 3, 2, 1).reshape(-1, taps * width, width)
+
+
+def _sliced(tensors: Tensors, name: str, axis: int = 0) -> Singles:
+    """Join what stands in slices of the feed-forward's inner dimension."""
+    slices: list[Singles] = []
+    while (part := tensors.get(name.format(len(slices)))) is not None:
+        slices.append(part)
+    return np.concatenate(slices, axis)
+
+
+def _optional_norm(tensors: Tensors, name: str) -> Norm | None:
+    return _norm(tensors, name) if f"{name}.weight" in tensors else None
+
+
+def _norm(tensors: Tensors, name: str) -> Norm:
+    return Norm(np.array(tensors[f"{name}.weight"]), np.array(tensors[f"{name}.bias"]))
+
+
+def _dense(matrix: Singles, bias: Singles | None = None) -> Dense:
+    steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
+    weight = np.zeros(steps * blocks * PACKED, np.uint16)
+    pack(np.ascontiguousarray(matrix), weight)
+    filled = np.zeros(blocks * BLOCK, np.float32)
+    if bias is not None:
+        filled[: bias.size] = bias
+    return Dense(weight, steps, blocks, filled)

@@ -1,0 +1,151 @@
+"""Attention in bfloat16 over the frames of one clip, for a block of queries at a time: never frames x frames.
+
+Keys and values are second factors of products, so the products that make them write them as such, packed by heads:
+keys [heads, blocks, head_dim / STEP, PACKED], whose columns are frames, and values [heads, head_dim / BLOCK, blocks,
+PACKED], whose inner dimension is. A block is `BLOCK` frames, of one clip.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.kernels.activations import power_of_two
+from mertric.kernels.jit import kernel
+from mertric.kernels.lanes import greatest, highest, load, spread, store, store_rounded, total
+from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
+from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block, rounded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Singles = NDArray[np.float32]
+    Halves = NDArray[np.uint16]
+
+_ONE = BLOCK * BLOCK
+_WIDTH = BLOCK // SINGLES
+
+
+@kernel()
+def pack_keys(
+    a: Halves,
+    at: int,
+    stride: int,
+    rows: int,
+    weight: Halves,
+    steps: int,
+    blocks: int,
+    block: int,
+    heads: int,
+    keys: Halves,
+) -> None:
+    """Write the keys of `rows` blocks of rows, see `dense_round`, as those from number `block` of `blocks`."""
+    begin(CONFIGURATION)
+    product = np.empty(_ONE, np.float32)
+    columns = weight.size // (steps * PACKED)
+    parts = columns // heads
+    for n in range(columns):
+        head, part = n // parts, n % parts
+        for m in range(rows):
+            multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+            to = ((head * blocks + block + m) * parts + part) * PACKED
+            for tile in range(2):
+                for pair in range(STEP // 2):
+                    line = to + tile * (PACKED // 2) + pair * STEP
+                    for i in range(16):
+                        source = (tile * 16 + i) * BLOCK + 2 * pair
+                        keys[line + 2 * i] = rounded(product[source])
+                        keys[line + 2 * i + 1] = rounded(product[source + 1])
+    end()
+
+
+@kernel()
+def pack_values(
+    a: Halves, at: int, stride: int, rows: int, weight: Halves, steps: int, blocks: int, block: int, values: Halves
+) -> None:
+    """Write the values of `rows` blocks of rows, as `pack_keys` does the keys."""
+    begin(CONFIGURATION)
+    product = np.empty(_ONE, np.float32)
+    for n in range(weight.size // (steps * PACKED)):
+        for m in range(rows):
+            multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+            to = (n * blocks + block + m) * PACKED
+            for tile in range(2):
+                for pair in range(STEP // 2):
+                    line = to + tile * (PACKED // 2) + pair * STEP
+                    source = 2 * pair * BLOCK + tile * 16
+                    for j in range(16):
+                        values[line + 2 * j] = rounded(product[source + j])
+                        values[line + 2 * j + 1] = rounded(product[source + BLOCK + j])
+    end()
+
+
+@kernel()
+def attend(
+    queries: Halves,
+    at: int,
+    rows: int,
+    heads: int,
+    keys: Halves,
+    values: Halves,
+    blocks: int,
+    block: int,
+    frames: int,
+    scale: np.float32,
+    out: Halves,
+    to: int,
+) -> None:
+    """Write what `rows` blocks of queries attend to, in bfloat16, to `out` from `to` on, [rows * BLOCK, dim].
+
+    Parameters
+    ----------
+    queries, at
+        [rows * BLOCK, dim] from `at` on.
+    blocks, block
+        Of keys and values in all, and the first of the clip's.
+    frames
+        Of the clip. What its last block has beyond them is attended to by none.
+    scale
+        Of the scores, times the logarithm of e to base 2.
+    """
+    begin(CONFIGURATION)
+    parts = keys.size // (heads * blocks * PACKED)
+    dim = heads * parts * BLOCK
+    count = (frames + BLOCK - 1) // BLOCK
+    inside = frames - (count - 1) * BLOCK
+    scores = np.empty(count * _ONE, np.float32)
+    shares = np.empty(count * _ONE, np.uint16)
+    tops = np.empty(BLOCK * SINGLES, np.float32)
+    weights = np.empty(BLOCK, np.float32)
+    product = np.empty(_ONE, np.float32)
+    for m in range(rows):
+        for head in range(heads):
+            for key in range(count):
+                packed = (head * blocks + block + key) * parts * PACKED
+                source = at + m * BLOCK * dim + head * parts * BLOCK
+                multiply_block(queries, source, dim, keys, packed, parts, scores, key * _ONE)
+                if key == count - 1:
+                    for i in range(BLOCK):
+                        scores[key * _ONE + i * BLOCK + inside : key * _ONE + (i + 1) * BLOCK] = -np.inf
+                for i in range(BLOCK):
+                    line = (key * BLOCK + i) * _WIDTH
+                    found = greatest(load(scores, line), load(scores, line + 1))
+                    store(tops, i, found if key == 0 else greatest(found, load(tops, i)))
+            for i in range(BLOCK):
+                top, sums = spread(highest(load(tops, i)) * scale), spread(np.float32(0))
+                for key in range(count):
+                    for j in range(_WIDTH):
+                        share = power_of_two(load(scores, (key * BLOCK + i) * _WIDTH + j) * spread(scale) - top)
+                        sums = sums + share
+                        store_rounded(shares, (i * count + key) * _WIDTH + j, share)
+                weights[i] = np.float32(1) / total(sums)
+            for part in range(parts):
+                packed = ((head * parts + part) * blocks + block) * PACKED
+                multiply_block(shares, 0, count * BLOCK, values, packed, count, product, 0)
+                for i in range(BLOCK):
+                    weight = spread(weights[i])
+                    line = (to + (m * BLOCK + i) * dim) // SINGLES + (head * parts + part) * _WIDTH
+                    for j in range(_WIDTH):
+                        store_rounded(out, line + j, load(product, i * _WIDTH + j) * weight)
+    end()

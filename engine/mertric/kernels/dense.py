@@ -1,0 +1,178 @@
+"""Products of rows and packed weights in bfloat16, and what follows each of them, before it is rounded or stored.
+
+Rows stand in flat arrays, `stride` numbers apart, so that they may overlap, as a convolution's do. All kernels take
+
+- `a`, `at`, `stride`: the rows, bfloat16, and where the first begins;
+- `rows`: how many, in blocks of `BLOCK`;
+- `weight`, `steps`: the packed second factor, see `pack`, and its inner dimension in steps;
+- `first`, `last`: the range of its blocks of columns to compute.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.kernels.activations import gelu
+from mertric.kernels.jit import kernel
+from mertric.kernels.lanes import load, store, store_rounded
+from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
+from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block, rounded
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Singles = NDArray[np.float32]
+    Halves = NDArray[np.uint16]
+
+_CACHED = 1 << 19
+"""Numbers of rows that are multiplied by one block of columns after another: a megabyte, half a core's second-level
+cache."""
+_ONE = BLOCK * BLOCK
+_WIDTH = BLOCK // SINGLES
+
+
+@kernel()
+def pack(matrix: Singles, packed: Halves) -> None:
+    """Round a matrix [in, out] to bfloat16 and write it as second factor: [out / BLOCK, in / STEP, PACKED].
+
+    `packed` is zero before; what the matrix lacks to whole blocks stays so.
+    """
+    inner, columns = matrix.shape
+    steps = (inner + STEP - 1) // STEP
+    for i in range(inner):
+        line = i // STEP * PACKED + i % STEP // 2 * STEP + i % 2
+        for j in range(columns):
+            within = j % BLOCK
+            place = line + j // BLOCK * steps * PACKED + within // 16 * (PACKED // 2) + 2 * (within % 16)
+            packed[place] = rounded(matrix[i, j])
+
+
+@kernel()
+def _group(rows: int, steps: int) -> int:
+    """Blocks of rows to take at once."""
+    return max(1, min(rows, _CACHED // (BLOCK * STEP * steps)))
+
+
+@kernel()
+def dense_gelu(
+    a: Halves,
+    at: int,
+    stride: int,
+    rows: int,
+    weight: Halves,
+    steps: int,
+    first: int,
+    last: int,
+    bias: Singles,
+    mean: Singles,
+    out: Halves,
+    to: int,
+    out_stride: int,
+) -> None:
+    """Write the GELU of a product and a bias, less a mean, in bfloat16, to rows of `out` from `to` on."""
+    begin(CONFIGURATION)
+    product = np.empty(_ONE, np.float32)
+    group = _group(rows, steps)
+    for start in range(0, rows, group):
+        for n in range(first, last):
+            for m in range(start, min(start + group, rows)):
+                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+                for i in range(BLOCK):
+                    line = (to + (m * BLOCK + i) * out_stride) // SINGLES
+                    for j in range(n * _WIDTH, (n + 1) * _WIDTH):
+                        value = gelu(load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j))
+                        store_rounded(out, line + j, value - load(mean, j))
+    end()
+
+
+@kernel()
+def dense_round(
+    a: Halves,
+    at: int,
+    stride: int,
+    rows: int,
+    weight: Halves,
+    steps: int,
+    first: int,
+    last: int,
+    bias: Singles,
+    out: Halves,
+    to: int,
+    out_stride: int,
+) -> None:
+    """Write a product and a bias, in bfloat16, to rows of `out` from `to` on."""
+    begin(CONFIGURATION)
+    product = np.empty(_ONE, np.float32)
+    group = _group(rows, steps)
+    for start in range(0, rows, group):
+        for n in range(first, last):
+            for m in range(start, min(start + group, rows)):
+                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+                for i in range(BLOCK):
+                    line = (to + (m * BLOCK + i) * out_stride) // SINGLES
+                    for j in range(n * _WIDTH, (n + 1) * _WIDTH):
+                        store_rounded(out, line + j, load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j))
+    end()
+
+
+@kernel()
+def dense_add(
+    a: Halves,
+    at: int,
+    stride: int,
+    rows: int,
+    weight: Halves,
+    steps: int,
+    first: int,
+    last: int,
+    bias: Singles,
+    out: Singles,
+    to: int,
+    out_stride: int,
+) -> None:
+    """Add a product and a bias to rows of `out` from `to` on, in float32."""
+    begin(CONFIGURATION)
+    product = np.empty(_ONE, np.float32)
+    group = _group(rows, steps)
+    for start in range(0, rows, group):
+        for n in range(first, last):
+            for m in range(start, min(start + group, rows)):
+                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+                for i in range(BLOCK):
+                    line = (to + (m * BLOCK + i) * out_stride) // SINGLES
+                    for j in range(n * _WIDTH, (n + 1) * _WIDTH):
+                        value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
+                        store(out, line + j, load(out, line + j) + value)
+    end()
+
+
+@kernel()
+def dense_add_gelu(
+    a: Halves,
+    at: int,
+    stride: int,
+    rows: int,
+    weight: Halves,
+    steps: int,
+    columns: int,
+    bias: Singles,
+    out: Singles,
+    to: int,
+    out_stride: int,
+) -> None:
+    """Add the GELU of a product's first `columns` columns and a bias to rows of `out` from `to` on, in float32."""
+    begin(CONFIGURATION)
+    product = np.empty(_ONE, np.float32)
+    group = _group(rows, steps)
+    for start in range(0, rows, group):
+        for n in range((columns + BLOCK - 1) // BLOCK):
+            for m in range(start, min(start + group, rows)):
+                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+                for i in range(BLOCK):
+                    line = (to + (m * BLOCK + i) * out_stride) // SINGLES
+                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
+                        value = gelu(load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j))
+                        store(out, line + j, load(out, line + j) + value)
+    end()

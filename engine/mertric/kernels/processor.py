@@ -1,0 +1,42 @@
+"""Whether kernels may use AMX's tiles, with which products in bfloat16 are many times as fast."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+from functools import cache
+
+from llvmlite.binding import get_host_cpu_features
+from numba.core import config
+
+_FEATURES = ("amx-tile", "amx-bf16", "avx512f", "avx512bw")
+# Of Linux, `asm/prctl.h`: a process asks for registers that are large before it uses them.
+_ARCH_PRCTL, _SUPPORTED, _REQUEST, _TILES = 158, 0x1021, 0x1023, 18
+
+
+@cache
+def why_no_tiles() -> str | None:
+    """Say why kernels are not compiled for tiles here; None if they are."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return f"tiles are for Linux on x86_64, and this is {platform.system()} on {platform.machine()}"
+    missing = [feature for feature in _FEATURES if not get_host_cpu_features().get(feature)]
+    if missing:
+        return f"this processor has no {', '.join(missing)}"
+    if any(getattr(config, name) is not None for name in ("CPU_NAME", "CPU_FEATURES")):
+        return "NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set, and Numba then may not use all that this processor has"
+    supported = ctypes.c_uint64()
+    failed = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _SUPPORTED, ctypes.byref(supported))
+    if failed or not supported.value >> _TILES & 1:
+        return "this Linux does not support tiles"
+    return None
+
+
+@cache
+def request_tiles() -> str | None:
+    """Ask for tiles, once for the process, and say why there are none; None if there are. Needed before any is used."""
+    if problem := why_no_tiles():
+        return problem
+    if ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST, _TILES):
+        return "Linux does not give this process tiles"
+    return None

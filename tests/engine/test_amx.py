@@ -1,0 +1,284 @@
+"""The model on tiles; without AMX the same kernels in plain loops."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from mertric import choice
+from mertric.amx.suited import unsuited
+from mertric.amx.team import Team
+from mertric.bundle import read_bundle
+from mertric.encoder import Encoder
+from mertric.errors import BundleError, ProviderError
+from mertric.kernels import processor
+from mertric.providers import PROVIDERS
+from mertric.scheduler import Scheduler
+from mertric.windows import Windows
+from mertric_export import export
+from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.synthetic import TINY, write_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Sound = Callable[..., NDArray[np.float32]]
+
+SUITED = dataclasses.replace(TINY, num_attention_heads=2, num_conv_pos_embedding_groups=4)
+KINDS: dict[str, dict[str, Any]] = {
+    "95m": {},
+    "330m": {"do_stable_layer_norm": True},
+    "other": {
+        "conv_bias": True,
+        "feat_proj_layer_norm": False,
+        "num_conv_pos_embeddings": 9,
+        "conv_dim": (64, 32, 96),
+        "conv_kernel": (20, 3, 2),
+        "conv_stride": (80, 2, 2),
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "compare_precisions", lambda *_, **__: [])
+        for kind, changes in KINDS.items():
+            home = tmp_path_factory.mktemp(kind)
+            checkpoint = write_checkpoint(home / "checkpoint", dataclasses.replace(SUITED, **changes), seed=3)
+            provenance = Provenance(model=kind, trained=False)
+            export_checkpoint(checkpoint, home / "bundle", provenance=provenance, precisions=["bf16"])
+            made[kind] = home / "bundle"
+    return made
+
+
+@pytest.fixture(params=list(KINDS))
+def suited(request: pytest.FixtureRequest, bundles: dict[str, Path]) -> Path:
+    """A bundle of each kind in turn."""
+    return bundles[request.param]
+
+
+@pytest.fixture(autouse=True)
+def _works(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the provider be chosen on any processor."""
+    real = choice.probe
+    if processor.why_no_tiles() is not None:
+        monkeypatch.setattr(choice, "probe", lambda one: None if one.name == "amx" else real(one))
+    yield
+
+
+def on_tiles(bundle: Path, **options: Any) -> Encoder:
+    return Encoder(bundle, provider="amx", precision="bf16", **options)
+
+
+def relative(got: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Norm of the error of each hidden state over that state's norm."""
+    axes = (1, 2)
+    return np.asarray(np.sqrt(np.square(got - expected).sum(axes) / np.square(expected).sum(axes)))
+
+
+@pytest.mark.parametrize("samples", [400, 12000, 32 * 320 + 80, 33 * 320 + 80, 50001])
+def test_hidden_states_are_close_to_fp32(suited: Path, sound: Sound, samples: int) -> None:
+    clip = sound(samples)
+    expected = Encoder(suited, provider="cpu").embed_samples(clip, layers="all").hidden
+    got = on_tiles(suited).embed_samples(clip, layers="all").hidden
+    errors = relative(got, expected)
+    assert (errors < 0.02).all(), "measured: 0.014 for one frame, 0.008 for more"
+    assert (errors > 2e-4).all(), "it is another precision"
+
+
+def test_a_batch_of_unequal_clips_is_each_alone_to_the_bit(suited: Path, sound: Sound) -> None:
+    encoder = on_tiles(suited)
+    clips = [sound(9000, 1), 5 * sound(400, 2), sound(50001, 3), sound(2000, 4), sound(9000, 5)]
+    batch = encoder.embed_samples_batch(clips, layers="all")
+    for clip, got in zip(clips, batch, strict=True):
+        np.testing.assert_array_equal(got.hidden, encoder.embed_samples(clip, layers="all").hidden)
+
+
+@pytest.mark.parametrize("options", [{"threads": 1}, {"chunk": 1}, {"chunk": 7}, {"chunk": 1000}])
+def test_neither_threads_nor_chunks_change_a_bit(suited: Path, sound: Sound, options: dict[str, Any]) -> None:
+    clip = sound(30000)
+    expected = on_tiles(suited).embed_samples(clip, layers="all").hidden
+    np.testing.assert_array_equal(on_tiles(suited, **options).embed_samples(clip, layers="all").hidden, expected)
+
+
+def test_more_threads_than_processors(bundles: dict[str, Path], sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = sound(60000)
+    expected = on_tiles(bundles["95m"]).embed_samples(clip).hidden
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    np.testing.assert_array_equal(on_tiles(bundles["95m"], threads=7).embed_samples(clip).hidden, expected)
+
+
+def test_layers_in_any_order(suited: Path, sound: Sound) -> None:
+    encoder, clip = on_tiles(suited), sound(9000)
+    every = encoder.embed_samples(clip, layers="all").hidden
+    np.testing.assert_array_equal(encoder.embed_samples(clip, layers=[3, 0]).hidden, every[[3, 0]])
+    np.testing.assert_array_equal(encoder.embed_samples(clip, layers=[0]).hidden, every[[0]])
+    np.testing.assert_array_equal(encoder.embed_samples(clip).hidden, every[-1:])
+
+
+def test_windows_streams_and_batches_of_a_scheduler(bundles: dict[str, Path], sound: Sound) -> None:
+    encoder, clip = on_tiles(bundles["95m"]), sound(40000)
+    windows = Windows(seconds=0.5)
+    near = encoder.embed_samples(clip, windows=windows).hidden
+    assert near.shape == encoder.embed_samples(clip).hidden.shape
+    stream = encoder.stream(sample_rate=24000, seconds=0.5)
+    pushed = [stream.push(clip[:11111]), stream.push(clip[11111:]), stream.finish()]
+    assert sum(part.hidden.shape[1] for part in pushed) == near.shape[1]
+    clips = [sound(samples, seed) for seed, samples in enumerate((9000, 400, 20000, 3000))]
+    scheduler = Scheduler(encoder, layers=[4], memory=1 << 30)
+    for one, done in zip(clips, scheduler.embed([lambda one=one: one for one in clips]), strict=True):
+        assert done.embeddings is not None
+        np.testing.assert_array_equal(done.embeddings.hidden, encoder.embed_samples(one).hidden)
+
+
+def test_clips_of_any_lengths_share_a_batch(bundles: dict[str, Path]) -> None:
+    encoder = on_tiles(bundles["95m"])
+    assert encoder.batch == 8
+    assert encoder.alike([400, 24000, 1000000])
+    assert encoder.memory(1, 24000) < encoder.memory(2, 24000) < encoder.memory(2, 48000)
+
+
+def test_threads_at_once_get_what_each_gets_alone(bundles: dict[str, Path], sound: Sound) -> None:
+    encoder = on_tiles(bundles["95m"])
+    encoder.warm_up([0.5])
+    clips = [sound(6000 + 1000 * seed, seed) for seed in range(6)]
+    expected = [encoder.embed_samples(clip).hidden for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        for got, one in zip(pool.map(encoder.embed_samples, clips * 3), expected * 3, strict=True):
+            np.testing.assert_array_equal(got.hidden, one)
+
+
+def test_silence(suited: Path) -> None:
+    hidden = on_tiles(suited).embed_samples(np.zeros(9000, np.float32), layers="all").hidden
+    assert np.isfinite(hidden).all()
+
+
+def test_no_encoder_graphs_to_choose(bundles: dict[str, Path]) -> None:
+    with pytest.raises(ProviderError, match=r"amx runs no encoder graphs, so attention cannot be 'fused'\."):
+        on_tiles(bundles["95m"], attention="fused")
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"heads": 4}, "small has 16 channels of a head, and amx computes multiples of 32"),
+        ({"dim": 80}, "small has 80 dimensions, and amx computes multiples of 32"),
+        ({"inner_dim": 37}, "small has 37 dimensions, and amx computes multiples of 32"),
+        ({"channels": (32, 40)}, "small has 40 channels of a convolution, and amx computes multiples of 32"),
+        ({"channels": (32,)}, "small has a single convolution, and amx computes two and more"),
+        (
+            {"position_groups": 16},
+            "small has 4 channels of a group of the positional convolution, and amx computes multiples of 16",
+        ),
+        ({"convolution_norms": True}, "small has a LayerNorm after each convolution, which amx does not compute"),
+    ],
+)
+def test_models_that_are_not_for_tiles(bundles: dict[str, Path], changes: dict[str, Any], problem: str) -> None:
+    bundle = dataclasses.replace(read_bundle(bundles["95m"]), model="small")
+    assert unsuited(bundle) is None
+    assert unsuited(dataclasses.replace(bundle, **changes)) == problem
+
+
+def test_auto_passes_over_tiles_for_such_a_model(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, sound: Sound
+) -> None:
+    monkeypatch.setattr(choice, "probe", lambda one: None if one.name in ("amx", "cpu") else "it is not here")
+    rounding = dataclasses.replace(PROVIDERS["cpu"], precisions={"fp32": "fp32", "bf16": "fp32"})
+    monkeypatch.setitem(PROVIDERS, "cpu", rounding)
+    assert Encoder(bundles["95m"], precision="bf16").provider == "amx"
+    monkeypatch.setattr("mertric.encoder.unsuited", lambda _: "it is too small")
+    monkeypatch.setattr("mertric.amx.stages.unsuited", lambda _: "it is too small")
+    assert Encoder(bundles["95m"], precision="bf16").provider == "cpu"
+    with pytest.raises(ProviderError, match=r"it is too small\. Choose another provider\."):
+        on_tiles(bundles["95m"])
+
+
+def test_fp32_is_not_for_tiles(bundles: dict[str, Path]) -> None:
+    with pytest.raises(ProviderError, match="'fp32' was asked for on amx, which computes in bf16"):
+        Encoder(bundles["95m"], provider="amx")
+
+
+@pytest.mark.parametrize("damaged", ["encoder.portable.onnx", "weights.bin"])
+def test_a_damaged_bundle(bundles: dict[str, Path], tmp_path: Path, damaged: str) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundles["95m"], copy)
+    with (copy / "fp32" / damaged).open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff\xff\xff\xff")
+    with pytest.raises(BundleError, match=rf"{damaged} is damaged"):
+        on_tiles(copy)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_computes_too(bundles: dict[str, Path], sound: Sound) -> None:
+    encoder, clip = on_tiles(bundles["95m"]), sound(30000)
+    expected = encoder.embed_samples(clip).hidden
+    child = os.fork()
+    if not child:
+        same = False
+        try:
+            same = np.array_equal(encoder.embed_samples(clip).hidden, expected)
+        finally:
+            os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_team_does_every_part_once_and_stops_at_an_error() -> None:
+    team, done, lock = Team(3), [], threading.Lock()
+
+    def work(part: int) -> None:
+        with lock:
+            done.append(part)
+        if part == 5:
+            raise ValueError(part)
+
+    team.each(work, range(5))
+    assert sorted(done) == list(range(5))
+    with pytest.raises(ValueError, match="5"):
+        team.each(work, [5] * 1000)
+    assert len(done) < 100
+    team.each(work, [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"sys.platform": "darwin"}, "tiles are for Linux on x86_64, and this is"),
+        ({"platform.machine": lambda: "aarch64"}, "tiles are for Linux on x86_64, and this is .* on aarch64"),
+        ({"features": {}}, "this processor has no amx-tile, amx-bf16, avx512f, avx512bw"),
+        ({"NUMBA_CPU_NAME": "generic"}, "NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set"),
+    ],
+)
+def test_why_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], problem: str) -> None:
+    settings = {"sys.platform": "linux", "platform.machine": lambda: "x86_64", **changes}
+    features = settings.pop("features", dict.fromkeys(processor._FEATURES, True))
+    name = settings.pop("NUMBA_CPU_NAME", None)
+    for what, value in settings.items():
+        monkeypatch.setattr(what, value)
+    monkeypatch.setattr(processor, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(processor.config, "CPU_NAME", name)
+    assert re.match(problem, processor.why_no_tiles.__wrapped__() or "nothing")
+
+
+def test_without_tiles_the_provider_says_what_it_needs(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("mertric.amx.trial.request_tiles", lambda: "this processor has no amx-tile")
+    message = r"amx does not work here: this processor has no amx-tile\. It needs Linux and an x86-64 processor"
+    with pytest.raises(ProviderError, match=message):
+        on_tiles(bundles["95m"])

@@ -1,0 +1,254 @@
+"""Kernels in bfloat16 against NumPy, in float64 on the rounded factors."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mertric.kernels import processor, tiles
+from mertric.kernels.activations import gelu, power_of_two
+from mertric.kernels.attention import attend, pack_keys, pack_values
+from mertric.kernels.convolutions import part_groups, write_windows
+from mertric.kernels.dense import dense_add, dense_add_gelu, dense_gelu, dense_round, pack
+from mertric.kernels.jit import kernel
+from mertric.kernels.lanes import load, store
+from mertric.kernels.norm import normalize, round_rows
+from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
+from mertric.kernels.tiles import CONFIGURATION
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+HALF_ULP = 2.0**-8
+"""Of bfloat16, in units of the number."""
+
+
+@pytest.fixture(autouse=True)
+def _ask() -> None:
+    processor.request_tiles()
+
+
+def narrow(x: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Round to bfloat16, of two equally near numbers to the one farther from 0."""
+    return ((np.ascontiguousarray(x, np.float32).view(np.uint32) + np.uint32(0x8000)) >> 16).astype(np.uint16)
+
+
+def wide(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def rounded(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    return wide(narrow(x)).astype(np.float64)
+
+
+def normal(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def gelu_of(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(x * np.vectorize(NormalDist().cdf)(x))
+
+
+def packed(matrix: NDArray[np.float32]) -> NDArray[np.uint16]:
+    steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
+    factor = np.zeros(steps * blocks * PACKED, np.uint16)
+    pack(matrix, factor)
+    return factor
+
+
+@kernel()
+def apply_gelu(x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+    for j in range(x.size // SINGLES):
+        store(y, j, gelu(load(x, j)))
+
+
+@kernel()
+def apply_power(x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
+    for j in range(x.size // SINGLES):
+        store(y, j, power_of_two(load(x, j)))
+
+
+def test_gelu() -> None:
+    x = np.linspace(-12, 12, 4096).astype(np.float32)
+    y = np.empty_like(x)
+    apply_gelu(x, y)
+    error = np.abs(y - gelu_of(x.astype(np.float64)))
+    assert error[np.abs(x) <= 4.5].max() < 2.5e-6
+    assert (error <= np.maximum(2.5e-6, 3.5e-6 * np.abs(x))).all()
+
+
+def test_power_of_two() -> None:
+    x = np.concatenate([np.linspace(-126, 0, 4080), [-126, -127, -1e4, -np.inf, -0.5, -1.5, -1, 0] * 2])
+    y = np.empty(x.size, np.float32)
+    apply_power(x.astype(np.float32), y)
+    expected = 2.0 ** np.maximum(x.astype(np.float32).astype(np.float64), -126)
+    np.testing.assert_allclose(y, expected, rtol=3e-6)
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (64, 96), (50, 48), (1, 1)])
+def test_pack(shape: tuple[int, int]) -> None:
+    matrix = normal(*shape)
+    factor = packed(matrix)
+    rows, columns = -(-shape[0] // STEP) * STEP, -(-shape[1] // BLOCK) * BLOCK
+    parts = wide(factor).reshape(columns // BLOCK, rows // STEP, 2, STEP // 2, 16, 2)
+    back = parts.transpose(1, 3, 5, 0, 2, 4).reshape(rows, columns)
+    expected = np.zeros((rows, columns))
+    expected[: shape[0], : shape[1]] = rounded(matrix)
+    np.testing.assert_array_equal(back, expected)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tiles_and_loops_multiply_alike(steps: int) -> None:
+    rows, matrix = normal(BLOCK + 1, 40 + steps * STEP), normal(steps * STEP, BLOCK, seed=1)
+    a, b = narrow(rows).reshape(-1), packed(matrix)
+    expected = rounded(rows)[1:, 8 : 8 + steps * STEP] @ rounded(matrix)
+    loops, here = np.full((2, BLOCK * BLOCK + 9), 7, np.float32)
+    multiply_loops(a, rows.shape[1] + 8, rows.shape[1], b, steps, loops)
+    multiply_here(a, rows.shape[1] + 8, rows.shape[1], b, steps, here)
+    for out in (loops, here):
+        np.testing.assert_allclose(out[5:-4].reshape(BLOCK, BLOCK), expected, rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(out[[0, 4, -4, -1]], 7)
+
+
+@kernel()
+def multiply_loops(
+    a: NDArray[np.uint16], at: int, stride: int, b: NDArray[np.uint16], steps: int, out: NDArray[np.float32]
+) -> None:
+    tiles._multiply_loops(a, at, stride, b, 0, steps, out, 5)
+
+
+@kernel()
+def multiply_here(
+    a: NDArray[np.uint16], at: int, stride: int, b: NDArray[np.uint16], steps: int, out: NDArray[np.float32]
+) -> None:
+    tiles.begin(CONFIGURATION)
+    tiles.multiply_block(a, at, stride, b, 0, steps, out, 5)
+    tiles.end()
+
+
+@pytest.mark.parametrize(("blocks", "inner", "columns"), [(1, 32, 32), (3, 96, 64), (70, 3200, 32)])
+def test_products_and_what_follows_them(blocks: int, inner: int, columns: int) -> None:
+    """The last has more rows than are taken at once."""
+    rows, matrix = normal(blocks * BLOCK, inner), normal(inner, columns, seed=1) / np.float32(math.sqrt(inner))
+    bias, mean = normal(2, columns, seed=2)
+    product = rounded(rows) @ rounded(matrix) + bias
+    given = (narrow(rows).reshape(-1), 0, inner, blocks, packed(matrix), inner // STEP)
+    out = np.zeros((len(rows) + 1, columns + 16), np.uint16)
+    dense_gelu(*given, 0, columns // BLOCK, bias, mean, out.reshape(-1), columns + 32, columns + 16)
+    expected = gelu_of(product) - mean
+    np.testing.assert_allclose(wide(out)[1:, 16:], expected, rtol=HALF_ULP, atol=2e-5)
+    assert not out[0].any()
+    assert not out[:, :16].any()
+    dense_round(*given, 0, columns // BLOCK, bias, out.reshape(-1), columns + 32, columns + 16)
+    np.testing.assert_allclose(wide(out)[1:, 16:], product, rtol=HALF_ULP, atol=2e-5)
+    residual = normal(len(rows) + 1, columns + 16, seed=3)
+    total = residual.copy()
+    dense_add(*given, 0, columns // BLOCK, bias, total.reshape(-1), columns + 32, columns + 16)
+    residual[1:, 16:] += product.astype(np.float32)
+    np.testing.assert_allclose(total, residual, rtol=0, atol=2e-5)
+
+
+def test_a_product_of_some_columns() -> None:
+    rows, matrix, bias = normal(64, 64), normal(64, 96, seed=1) / 8, normal(96, seed=2)
+    given = (narrow(rows).reshape(-1), 0, 64, 2, packed(matrix), 2)
+    out = np.zeros((64, 96), np.uint16)
+    dense_round(*given, 1, 2, bias, out.reshape(-1), 0, 96)
+    expected = rounded(rows) @ rounded(matrix) + bias
+    np.testing.assert_allclose(wide(out)[:, 32:64], expected[:, 32:64], rtol=HALF_ULP, atol=2e-5)
+    assert not out[:, :32].any()
+    assert not out[:, 64:].any()
+    total = np.ones((64, 96), np.float32)
+    dense_add_gelu(*given, 48, bias, total.reshape(-1), 0, 96)
+    np.testing.assert_allclose(total[:, :48], 1 + gelu_of(expected)[:, :48], rtol=1e-5, atol=2e-5)
+    np.testing.assert_array_equal(total[:, 48:], 1)
+
+
+@pytest.mark.parametrize(("taps", "stride"), [(3, 2), (2, 2), (9, 1)])
+def test_rows_that_overlap_make_a_convolution(taps: int, stride: int) -> None:
+    channels, count = 16, 32
+    x, weight = normal(stride * (count - 1) + taps + 2, channels), normal(taps, channels, 32, seed=1)
+    steps = -(-taps * channels // STEP)
+    out = np.zeros((count, 32), np.uint16)
+    none = np.zeros(32, np.float32)
+    given = (narrow(x).reshape(-1), 0, stride * channels, 1, packed(weight.reshape(-1, 32)), steps, 0, 1)
+    dense_round(*given, none, out.reshape(-1), 0, 32)
+    windows = np.stack([rounded(x)[stride * row : stride * row + taps].reshape(-1) for row in range(count)])
+    expected = windows @ rounded(weight.reshape(-1, 32))
+    np.testing.assert_allclose(wide(out), expected, rtol=HALF_ULP, atol=2e-5)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_normalize(replace: bool) -> None:
+    x, weight, bias = 3 * normal(5, 96) + 7, normal(96, seed=1), normal(96, seed=2)
+    double = x.astype(np.float64)
+    deviations = double - double.mean(axis=1, keepdims=True)
+    expected = deviations / np.sqrt(np.square(deviations).mean(axis=1, keepdims=True) + 1e-5) * weight + bias
+    before, out = x.copy(), np.empty(x.shape, np.uint16)
+    normalize(x, weight, bias, np.float32(1e-5), replace, out)
+    np.testing.assert_allclose(wide(out), expected, rtol=HALF_ULP, atol=1e-5)
+    np.testing.assert_allclose(x, expected if replace else before, rtol=1e-5, atol=1e-5)
+
+
+def test_round_rows_goes_to_the_nearest_and_from_the_middle_away_from_0() -> None:
+    x = np.concatenate([normal(61), [1 + HALF_ULP * 2, -1 - HALF_ULP * 2, 0]]).astype(np.float32).reshape(4, 16)
+    x[3, 13:15] = 1 + 2.0**-8, -1 - 2.0**-8
+    out = np.empty(x.shape, np.uint16)
+    round_rows(x, out)
+    np.testing.assert_array_equal(out, narrow(x))
+    assert wide(out)[3, 13] == 1 + 2.0**-7
+    assert (np.abs(wide(out) - x) <= HALF_ULP * np.abs(x)).all()
+
+
+@pytest.mark.parametrize("frames", [1, 31, 32, 70])
+@pytest.mark.parametrize("head_dim", [32, 64])
+def test_attention_of_the_second_clip_of_a_batch(frames: int, head_dim: int) -> None:
+    heads, before = 2, 2
+    count, dim = -(-frames // BLOCK), heads * head_dim
+    blocks, size = before + count, count * BLOCK
+    states, matrices = narrow(normal(size, dim)), normal(3, dim, dim, seed=1) / math.sqrt(dim)
+    rows = (states.reshape(-1), 0, dim, count)
+    queries = np.empty(size * dim, np.uint16)
+    keys, values = np.full((2, blocks * BLOCK * dim), 0x7FC0, np.uint16)  # not a number where nothing is written
+    dense_round(*rows, packed(matrices[0]), dim // STEP, 0, dim // BLOCK, np.zeros(dim, np.float32), queries, 0, dim)
+    pack_keys(*rows, packed(matrices[1]), dim // STEP, blocks, before, heads, keys)
+    pack_values(*rows, packed(matrices[2]), dim // STEP, blocks, before, values)
+    out = np.zeros(size * dim, np.uint16)
+    scale = np.float32(head_dim**-0.5)
+    attend(
+        *(queries, 0, count, heads, keys, values, blocks, before, frames),
+        *(np.float32(scale * math.log2(math.e)), out, 0),
+    )
+    q, k, v = (
+        rounded((wide(states).astype(np.float64) @ rounded(matrix)).astype(np.float32))
+        .reshape(size, heads, head_dim)
+        .transpose(1, 0, 2)
+        for matrix in matrices
+    )
+    scores = scale * q @ k[:, :frames].transpose(0, 2, 1)
+    shares = np.exp(scores - scores.max(axis=2, keepdims=True))
+    expected = (shares / shares.sum(axis=2, keepdims=True)) @ v[:, :frames]
+    got = wide(out).reshape(size, heads, head_dim).transpose(1, 0, 2)
+    np.testing.assert_allclose(got[:, :frames], expected[:, :frames], rtol=0, atol=1.5 * HALF_ULP * np.abs(v).max())
+
+
+def test_write_windows() -> None:
+    high, low = normal(40), normal(40, seed=1)
+    windows = np.full((4, STEP), 9, np.uint16)
+    write_windows(high, low, 20, 7, 5, windows)
+    padded = np.pad(high, (0, 20)), np.pad(low, (0, 20))
+    for row, window in enumerate(wide(windows)):
+        upper, lower = (rounded(part[20 + 7 * row : 25 + 7 * row]) for part in padded)
+        np.testing.assert_array_equal(window, [*upper, *upper, *lower, 1, 1, *np.zeros(STEP - 17)])
+
+
+def test_part_groups() -> None:
+    features = normal(6, 64)
+    groups = np.zeros((4, 11, 16), np.uint16)
+    part_groups(features, 3, groups)
+    expected = np.zeros((4, 11, 16))
+    expected[:, 3:9] = rounded(features).reshape(6, 4, 16).transpose(1, 0, 2)
+    np.testing.assert_array_equal(wide(groups), expected)
