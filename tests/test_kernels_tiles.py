@@ -12,7 +12,7 @@ import pytest
 from mertric.kernels import processor, tiles
 from mertric.kernels.activations import gelu, power_of_two
 from mertric.kernels.attention import attend, pack_keys, pack_values
-from mertric.kernels.convolutions import part_groups, write_windows
+from mertric.kernels.convolutions import round_columns, write_windows
 from mertric.kernels.dense import dense_add, dense_add_gelu, dense_gelu, dense_round, pack
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, store
@@ -245,10 +245,8 @@ def test_write_windows() -> None:
         np.testing.assert_array_equal(window, [*upper, *upper, *lower, 1, 1, *np.zeros(STEP - 17)])
 
 
-def test_part_groups() -> None:
+def test_round_columns() -> None:
     features = normal(6, 64)
-    groups = np.zeros((4, 11, 16), np.uint16)
-    part_groups(features, 3, groups)
-    expected = np.zeros((4, 11, 16))
-    expected[:, 3:9] = rounded(features).reshape(6, 4, 16).transpose(1, 0, 2)
-    np.testing.assert_array_equal(wide(groups), expected)
+    rows = np.zeros((11, 32), np.uint16)
+    round_columns(features, 16, rows, 3)
+    np.testing.assert_array_equal(wide(rows), np.pad(rounded(features)[:, 16:48], ((3, 2), (0, 0))))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mertric.bundle import POSITIONS
 from mertric.fold import fold
+from mertric.parting import even_parts
 from mertric.providers import FRAMES
 from mertric.session import Session
 
@@ -154,8 +154,7 @@ class FrontEnd:
 
 def _chunks(frames: int, most: int) -> list[tuple[int, int]]:
     """Part frames into as few chunks as can be, as even as can be: their starts and lengths."""
-    bounds = np.linspace(0, frames, -(-frames // most) + 1).round().astype(int).tolist()
-    return [(start, end - start) for start, end in pairwise(bounds)]
+    return [(start, end - start) for start, end in even_parts(frames, -(-frames // most))]
 
 
 def _profile(shapes: Iterable[tuple[int, ...]]) -> Profile:

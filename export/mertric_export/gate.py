@@ -162,4 +162,5 @@ def _sides(precisions: Sequence[str], *, others: bool) -> list[Side]:
         running = runs_graphs(precision)
         if running.isdisjoint(able):
             sides += [Side(name, precision, emulated=True) for name in PROVIDERS if name in running]
-    return sides + [Side(name, "fp32") for name in PROVIDERS if others and name != "cpu" and works(name)]
+    exact = [name for name, provider in PROVIDERS.items() if "fp32" in provider.precisions and name != "cpu"]
+    return sides + [Side(name, "fp32") for name in exact if others and works(name)]

@@ -43,7 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "conv_bias": True,
         "feat_proj_layer_norm": False,
         "num_conv_pos_embeddings": 9,
-        "conv_dim": (64, 32, 96),
+        "conv_dim": (128, 32, 96),
         "conv_kernel": (20, 3, 2),
         "conv_stride": (80, 2, 2),
     },

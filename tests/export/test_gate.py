@@ -188,6 +188,7 @@ def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch
         ("bf16", ("tensorrt", "cuda", "openvino", "cpu"), ["cuda", "openvino"]),
         ("bf16", ("tensorrt", "openvino", "cpu"), ["openvino", "cuda (emulated)"]),
         ("bf16", ("cpu",), ["cuda (emulated)"]),
+        ("bf16", ("amx", "openvino", "cpu"), ["amx", "openvino", "cuda (emulated)"]),
         ("int8", ("openvino", "cpu"), ["openvino", "cpu"]),
         ("int8", ("cuda", "cpu"), ["cpu"]),
     ],
@@ -203,7 +204,7 @@ def test_where_a_precision_is_checked(
 
 
 def test_every_provider_is_compared_in_fp32_with_material(only: Callable[..., None]) -> None:
-    only("cuda", "openvino", "cpu")
+    only("cuda", "amx", "openvino", "cpu")
     others = [("cuda", "fp32", False), ("openvino", "fp32", False)]
     assert gate._sides(["fp32"], others=True) == others
     lower = [("cuda", "fp16", False), ("openvino", "int8", False), ("cpu", "int8", False)]
@@ -239,6 +240,17 @@ def test_what_a_provider_makes_of_fp32_graphs_is_held_to_the_bound(
     bundle.require("bf16", "cuda")
     with pytest.raises(BundleError, match=r"must not be computed in bf16 on openvino: .* changes mert_\w+ by"):
         bundle.require("bf16", "openvino")
+
+
+def test_a_model_that_is_not_for_tiles_is_refused_to_them(
+    source: Path, tmp_path: Path, only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only("amx", "cpu")
+    monkeypatch.setattr("mertric.choice.probe", lambda provider: None)
+    monkeypatch.setitem(gate.BOUNDS, "bf16", 1.0)  # for what is emulated, of so small a model
+    bundle = run(source, tmp_path / "bundle", precisions=["bf16"])
+    assert list(bundle.refused["bf16"]) == ["amx"]
+    assert "m has 8 channels of a convolution, and amx computes multiples of 32" in bundle.refused["bf16"]["amx"]
 
 
 def test_graphs_that_only_refused_providers_run_are_not_written(

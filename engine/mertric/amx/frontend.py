@@ -9,10 +9,11 @@ import numpy as np
 
 from mertric.amx.weights import read_front_end
 from mertric.fold import fold
-from mertric.kernels.convolutions import part_groups, write_windows
+from mertric.kernels.convolutions import round_columns, write_windows
 from mertric.kernels.dense import dense_add, dense_add_gelu, dense_gelu, pack
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK, PACKED, STEP
+from mertric.parting import even_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mertric.amx.team import Team
+    from mertric.amx.weights import Norm
     from mertric.bundle import Bundle
     from mertric.device import Device
     from mertric.fold import FoldedClip
@@ -46,24 +48,23 @@ class FrontEnd:
         self._channels = len(self._first.weight)
         self._steps = -(-(3 * self._first.taps + 2) // STEP)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
-        self._zeros = np.zeros(max(dense.bias.size for dense in self._weights.convolutions), np.float32)
+        self._zeros = np.zeros(max(bundle.channels), np.float32)
 
     def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
-        frames, weights = self._bundle.frames(samples.size), self._weights
+        frames = self._bundle.frames(samples.size)
         clip = fold(self._first, samples).split()
         first = np.zeros(self._channels // BLOCK * self._steps * PACKED, np.uint16)
         pack(clip.weights, first)
         whole = np.zeros((_whole(frames), self._bundle.dim), np.float32)
         features = whole[:frames]
-        self._team.each(partial(self._convolve, clip, first, features), range(0, frames, self._chunk))
-        taps, width = self._bundle.position_taps, weights.width
-        groups = np.zeros((len(weights.positions), len(whole) + taps, width), np.uint16)
-        part_groups(features, taps // 2, groups)
-        self._team.each(partial(self._add_positions, groups, whole), range(len(groups)))
-        if weights.entry is not None:
-            narrow = np.empty(features.shape, np.uint16)
-            normalize(features, weights.entry.weight, weights.entry.bias, self._epsilon, True, narrow)
+        chunks = -(-frames // self._chunk)
+        chunks = min(frames, -(-chunks // self._team.threads) * self._team.threads)
+        self._team.each(partial(self._convolve, clip, first, features), even_parts(frames, chunks))
+        self._team.each(partial(self._add_positions, whole, frames), range(len(self._weights.positions)))
+        if self._weights.entry is not None:
+            norm = partial(self._normalize, self._weights.entry, features)
+            self._team.each(norm, even_parts(frames, min(frames, self._team.threads)))
         return features
 
     def fix(self, frames: int) -> None:
@@ -74,31 +75,12 @@ class FrontEnd:
         rows = self._bundle.rows_per_frame * (min(frames, self._chunk * self._team.threads) + 1)
         return 3 * rows * self._channels + 10 * frames * self._bundle.dim
 
-    def _convolve(self, clip: FoldedClip, first: NDArray[np.uint16], features: NDArray[np.float32], start: int) -> None:
-        """Write the features of the frames from `start` on, the chunk's or those that `features` [frames, dim] has."""
-        weights, count = self._weights, min(self._chunk, len(features) - start)
-        rows = self._rows(count)
-        high, _, low = clip.samples
-        windows = np.empty((_whole(rows[0]), self._steps * STEP), np.uint16)
-        write_windows(high, low, start * self._bundle.rows_per_frame * clip.stride, clip.stride, clip.taps, windows)
-        value, channels, none = _space(rows, 0, self._channels), self._channels, self._zeros
-        dense_gelu(
-            *(windows.reshape(-1), 0, windows.shape[1], _blocks(rows[0]), first, self._steps, 0, channels // BLOCK),
-            *(none, none, value, 0, channels),
-        )
-        for index, dense in enumerate(weights.convolutions[:-1], 1):
-            following, wider = _space(rows, index, dense.blocks * BLOCK), dense.blocks * BLOCK
-            dense_gelu(
-                *(value, 0, 2 * channels, _blocks(rows[index]), dense.weight, dense.steps, 0, dense.blocks),
-                *(dense.bias, none, following, 0, wider),
-            )
-            value, channels = following, wider
-        dense = weights.convolutions[-1]
-        last = np.zeros((_whole(count), dense.blocks * BLOCK), np.float32)
-        dense_add_gelu(
-            *(value, 0, 2 * channels, _blocks(count), dense.weight, dense.steps, last.shape[1]),
-            *(dense.bias, last.reshape(-1), 0, last.shape[1]),
-        )
+    def _convolve(
+        self, clip: FoldedClip, first: NDArray[np.uint16], features: NDArray[np.float32], chunk: tuple[int, int]
+    ) -> None:
+        """Write the features of a chunk's frames, the one that it begins with to the one before its end."""
+        weights, start, count = self._weights, chunk[0], chunk[1] - chunk[0]
+        last = self._last_convolution(clip, first, start, count)
         narrow = np.empty(last.shape, np.uint16)
         if weights.norm is None:
             round_rows(last, narrow)
@@ -107,27 +89,53 @@ class FrontEnd:
         projected = np.zeros((len(narrow), self._bundle.dim), np.float32)
         dense = weights.projection
         dense_add(
-            *(narrow.reshape(-1), 0, narrow.shape[1], _blocks(count), dense.weight, dense.steps, 0, dense.blocks),
+            *(narrow.reshape(-1), 0, last.shape[1], _blocks(count), dense.weight, dense.steps, 0, dense.blocks),
             *(dense.bias, projected.reshape(-1), 0, projected.shape[1]),
         )
-        features[start : start + count] = projected[:count]
+        features[start : chunk[1]] = projected[:count]
 
-    def _add_positions(self, groups: NDArray[np.uint16], features: NDArray[np.float32], group: int) -> None:
-        """Add a group of the positional convolution to features, in whole blocks, which `groups` has in bfloat16."""
-        dense, width = self._weights.positions[group], self._weights.width
-        _, rows, dim = *groups.shape[:2], features.shape[1]
-        dense_add_gelu(
-            *(
-                groups.reshape(-1),
-                group * rows * width,
-                width,
-                len(features) // BLOCK,
-                dense.weight,
-                dense.steps,
-                width,
-            ),
-            *(dense.bias, features.reshape(-1), group * width, dim),
+    def _last_convolution(
+        self, clip: FoldedClip, first: NDArray[np.uint16], start: int, count: int
+    ) -> NDArray[np.float32]:
+        """Return what the last convolution gives for `count` frames from `start` on, in whole blocks of rows."""
+        weights, rows, channels, none = self._weights, self._rows(count), self._channels, self._zeros
+        high, _, low = clip.samples
+        windows = np.empty((_whole(rows[0]), self._steps * STEP), np.uint16)
+        write_windows(high, low, start * self._bundle.rows_per_frame * clip.stride, clip.stride, clip.taps, windows)
+        value = _space(rows, 0, channels)
+        dense_gelu(
+            *(windows.reshape(-1), 0, windows.shape[1], _blocks(rows[0]), first, self._steps, 0, channels // BLOCK),
+            *(none, none, value, 0, channels),
         )
+        for index, dense in enumerate(weights.convolutions[:-1], 1):
+            following, wider = _space(rows, index, dense.bias.size), dense.bias.size
+            dense_gelu(
+                *(value, 0, 2 * channels, _blocks(rows[index]), dense.weight, dense.steps, 0, dense.blocks),
+                *(dense.bias, none, following, 0, wider),
+            )
+            value, channels = following, wider
+        dense = weights.convolutions[-1]
+        last = np.zeros((_whole(count), dense.bias.size), np.float32)
+        dense_add_gelu(
+            *(value, 0, 2 * channels, _blocks(count), dense.weight, dense.steps, last.shape[1]),
+            *(dense.bias, last.reshape(-1), 0, last.shape[1]),
+        )
+        return last
+
+    def _add_positions(self, features: NDArray[np.float32], frames: int, group: int) -> None:
+        """Add a group of the positional convolution to features, whole blocks of rows, `frames` of them the clip's."""
+        dense, width, taps = self._weights.positions[group], self._weights.width, self._bundle.position_taps
+        rows = np.zeros((len(features) + taps, width), np.uint16)
+        round_columns(features[:frames], group * width, rows, taps // 2)
+        dense_add_gelu(
+            *(rows.reshape(-1), 0, width, len(features) // BLOCK, dense.weight, dense.steps, width),
+            *(dense.bias, features.reshape(-1), group * width, features.shape[1]),
+        )
+
+    def _normalize(self, norm: Norm, features: NDArray[np.float32], part: tuple[int, int]) -> None:
+        """Normalise the features of a part of the frames in place."""
+        own = features[slice(*part)]
+        normalize(own, norm.weight, norm.bias, self._epsilon, True, np.empty(own.shape, np.uint16))
 
     def _rows(self, count: int) -> list[int]:
         """Rows of each convolution, the first one's first, that so many frames see."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +15,7 @@ from mertric.kernels.attention import attend, pack_keys, pack_values
 from mertric.kernels.dense import dense_add, dense_gelu, dense_round
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK
+from mertric.parting import even_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,8 +109,8 @@ class Transformer:
         most = max(1, min(_MOST, -(-sum(counts) // self._team.threads)))
         parts, begin = [], 0
         for clip, (states, count) in enumerate(zip(found, counts, strict=True)):
-            bounds = np.linspace(0, count, -(-count // most) + 1).round().astype(int).tolist()
-            parts += [Part(clip, states, begin, first, last) for first, last in pairwise(bounds)]
+            spans = even_parts(count, -(-count // most))
+            parts += [Part(clip, states, begin, first, last) for first, last in spans]
             begin += count
         return parts, begin
 

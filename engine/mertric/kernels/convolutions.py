@@ -1,4 +1,4 @@
-"""Samples and features laid out in bfloat16 so that convolutions are products of their rows."""
+"""Samples and features laid out in bfloat16, so that convolutions are products of their rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.jit import kernel
+from mertric.kernels.lanes import load, store_rounded
+from mertric.kernels.sizes import SINGLES
 from mertric.kernels.tiles import rounded
 
 if TYPE_CHECKING:
@@ -44,10 +46,12 @@ def write_windows(
 
 
 @kernel()
-def part_groups(features: NDArray[np.float32], before: int, groups: NDArray[np.uint16]) -> None:
-    """Write features [frames, dim] by groups of channels, `groups` [dim / width, rows, width], from row `before` on."""
-    frames, dim = features.shape
-    width = groups.shape[2]
-    for frame in range(frames):
-        for j in range(dim):
-            groups[j // width, before + frame, j % width] = rounded(features[frame, j])
+def round_columns(features: NDArray[np.float32], column: int, rows: NDArray[np.uint16], before: int) -> None:
+    """Write columns of features [frames, dim] in bfloat16, as many as `rows` [rows, width] has, from row `before` on.
+
+    `column` is the first of them. It and `width` are multiples of `SINGLES`.
+    """
+    for frame in range(len(features)):
+        line, out = features[frame], rows[before + frame]
+        for j in range(rows.shape[1] // SINGLES):
+            store_rounded(out, j, load(line, column // SINGLES + j))

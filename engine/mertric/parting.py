@@ -1,0 +1,10 @@
+"""Parts of a range that are as even as can be."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+
+def even_parts(size: int, count: int) -> list[tuple[int, int]]:
+    """Part `size` things into `count` parts that differ by one at most: where each begins, and where it ends."""
+    return list(pairwise((2 * size * part + count) // (2 * count) for part in range(count + 1)))
