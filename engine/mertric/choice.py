@@ -30,7 +30,7 @@ def choose_device(
     Raises
     ------
     DependencyError
-        ONNX Runtime is not installed.
+        ONNX Runtime is not installed, and nothing works without.
     ProviderError
         The name or the precision is not known, or the provider does not work here; the message says why.
     """
@@ -43,12 +43,18 @@ def choose_device(
     if not able:
         known = dict.fromkeys(name for one in PROVIDERS.values() for name in one.precisions)
         raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(known)}.")
-    problems = {}
+    problems: dict[str, str] = {}
+    missing: DependencyError | None = None
     for chosen in able:
-        problem = (refused or {}).get(chosen.name) or probe(chosen)
+        try:
+            problem = (refused or {}).get(chosen.name) or probe(chosen)
+        except DependencyError as error:
+            missing, problem = error, str(error)
         if not problem:
             return Device(provider=chosen, precision=precision, threads=threads)
         problems[chosen.name] = problem
+    if missing is not None:
+        raise missing
     tried = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
     raise ProviderError(f"no provider that computes in {precision} works here. {tried}. See `mertric doctor`.")
 

@@ -45,8 +45,8 @@ class Encoder:
     threads : int or None
         Threads for inference, at most one for each of this machine's processors; None for one a core.
     chunk : int or None
-        Frames per run of the front end and of the positional convolution, in stages; None for what the provider is
-        fastest with. Any number gives the same result; it bounds memory.
+        Frames per run of the front end and, but for ``amx``, of the positional convolution, in stages; None for what
+        the provider is fastest with. Any number gives the same result; it bounds memory.
     attention : str or None
         Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``, in stages; None for what the provider is
         fastest with. All give the same result, but TensorRT and OpenVINO do not run the first, and ``amx`` runs none.
@@ -82,6 +82,8 @@ class Encoder:
         if problem := unsuited(self.bundle):
             refused["amx"] = problem
         self._device = choose_device(provider, precision, threads=threads, refused=refused)
+        if problem and self._device.provider.name == "amx":
+            raise ProviderError(f"{problem}. Choose another provider.")
         self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
 

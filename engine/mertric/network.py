@@ -50,7 +50,7 @@ class Network:
         A file is missing, truncated or changed, or the bundle was not exported in the device's precision, or not for
         its provider.
     ProviderError
-        The provider cannot compute such a model, or has no use for `attention`.
+        The provider has no use for `attention`.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str | None) -> None:

@@ -6,5 +6,5 @@ from itertools import pairwise
 
 
 def even_parts(size: int, count: int) -> list[tuple[int, int]]:
-    """Part `size` things into `count` parts that differ by one at most: where each begins, and where it ends."""
+    """Part `size` things into `count` parts, 1 at least, that differ by one at most: where each begins and ends."""
     return list(pairwise((2 * size * part + count) // (2 * count) for part in range(count + 1)))

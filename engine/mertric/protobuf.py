@@ -11,7 +11,7 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
 class Field(NamedTuple):
-    """A field of a message: its number, its payload where it is length-delimited, its number, and all its bytes."""
+    """A field of a message: its number, its payload if it is length-delimited, its value if a number, all its bytes."""
 
     number: int
     payload: bytes

@@ -7,6 +7,8 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mertric.amx.suited import unsuited
+from mertric.bundle import read_bundle
 from mertric.choice import probe
 from mertric.encoder import Encoder
 from mertric.errors import ExportError, MertricError
@@ -49,6 +51,8 @@ def compare_precisions(
         fields are then None.
     """
     sides = _sides(precisions, others=material is not None)
+    if unsuited(read_bundle(bundle)):
+        sides = [side for side in sides if side.provider != "amx"]
     if not sides:
         return []
     notify("comparing precisions with fp32")

@@ -6,7 +6,9 @@ import dataclasses
 import os
 import re
 import shutil
+import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,8 @@ from mertric.amx.suited import unsuited
 from mertric.amx.team import Team
 from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
-from mertric.errors import BundleError, ProviderError
+from mertric.errors import BundleError, DependencyError, ProviderError
+from mertric.initializers import Initializers
 from mertric.kernels import processor
 from mertric.providers import PROVIDERS
 from mertric.scheduler import Scheduler
@@ -176,7 +179,7 @@ def test_no_encoder_graphs_to_choose(bundles: dict[str, Path]) -> None:
     [
         ({"heads": 4}, "small has 16 channels of a head, and amx computes multiples of 32"),
         ({"dim": 80}, "small has 80 dimensions, and amx computes multiples of 32"),
-        ({"inner_dim": 37}, "small has 37 dimensions, and amx computes multiples of 32"),
+        ({"inner_dim": 37}, "small has 37 inner dimensions of the feed-forward, and amx computes multiples of 32"),
         ({"channels": (32, 40)}, "small has 40 channels of a convolution, and amx computes multiples of 32"),
         ({"channels": (32,)}, "small has a single convolution, and amx computes two and more"),
         (
@@ -200,7 +203,6 @@ def test_auto_passes_over_tiles_for_such_a_model(
     monkeypatch.setitem(PROVIDERS, "cpu", rounding)
     assert Encoder(bundles["95m"], precision="bf16").provider == "amx"
     monkeypatch.setattr("mertric.encoder.unsuited", lambda _: "it is too small")
-    monkeypatch.setattr("mertric.amx.stages.unsuited", lambda _: "it is too small")
     assert Encoder(bundles["95m"], precision="bf16").provider == "cpu"
     with pytest.raises(ProviderError, match=r"it is too small\. Choose another provider\."):
         on_tiles(bundles["95m"])
@@ -237,6 +239,44 @@ def test_a_forked_child_computes_too(bundles: dict[str, Path], sound: Sound) -> 
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_a_bundle_without_a_weight(bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Initializers.__getitem__
+
+    def missing(self: Initializers, name: str) -> Any:
+        return real(self, name.replace("q_proj", "other"))
+
+    monkeypatch.setattr(Initializers, "__getitem__", missing)
+    with pytest.raises(BundleError, match=r"has no weight '.*other\.weight' in fp32\. Export the bundle again"):
+        on_tiles(bundles["95m"])
+
+
+def test_auto_needs_no_onnx_runtime_where_tiles_work(
+    bundles: dict[str, Path], sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    encoder = Encoder(bundles["95m"], precision="bf16")
+    assert encoder.provider == "amx"
+    assert encoder.embed_samples(sound()).hidden.size
+    with pytest.raises(DependencyError, match="ONNX Runtime is not installed"):
+        Encoder(bundles["95m"])
+
+
+def test_a_team_waits_for_all_its_threads() -> None:
+    team, begun, finished = Team(2), threading.Event(), []
+
+    def work(part: int) -> None:
+        if part == 0:
+            assert begun.wait(10)
+            raise ValueError("the first")
+        begun.set()
+        time.sleep(0.2)
+        finished.append(part)
+
+    with pytest.raises(ValueError, match="the first"):
+        team.each(work, [0, 1])
+    assert finished == [1]
+
+
 def test_a_team_does_every_part_once_and_stops_at_an_error() -> None:
     team, done, lock = Team(3), [], threading.Lock()
 
@@ -260,17 +300,20 @@ def test_a_team_does_every_part_once_and_stops_at_an_error() -> None:
         ({"sys.platform": "darwin"}, "tiles are for Linux on x86_64, and this is"),
         ({"platform.machine": lambda: "aarch64"}, "tiles are for Linux on x86_64, and this is .* on aarch64"),
         ({"features": {}}, "this processor has no amx-tile, amx-bf16, avx512f, avx512bw"),
-        ({"NUMBA_CPU_NAME": "generic"}, "NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set"),
+        ({"CPU_NAME": "generic"}, "NUMBA_CPU_NAME, NUMBA_CPU_FEATURES or NUMBA_ENABLE_AVX is set"),
+        ({"ENABLE_AVX": 0}, "NUMBA_CPU_NAME, NUMBA_CPU_FEATURES or NUMBA_ENABLE_AVX is set"),
     ],
 )
 def test_why_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], problem: str) -> None:
     settings = {"sys.platform": "linux", "platform.machine": lambda: "x86_64", **changes}
     features = settings.pop("features", dict.fromkeys(processor._FEATURES, True))
-    name = settings.pop("NUMBA_CPU_NAME", None)
+    numba = {"CPU_NAME": None, "CPU_FEATURES": None, "ENABLE_AVX": 1}
+    numba |= {name: settings.pop(name) for name in numba.keys() & settings.keys()}
     for what, value in settings.items():
         monkeypatch.setattr(what, value)
     monkeypatch.setattr(processor, "get_host_cpu_features", lambda: features)
-    monkeypatch.setattr(processor.config, "CPU_NAME", name)
+    for name, value in numba.items():
+        monkeypatch.setattr(processor.config, name, value)
     assert re.match(problem, processor.why_no_tiles.__wrapped__() or "nothing")
 
 

@@ -242,15 +242,12 @@ def test_what_a_provider_makes_of_fp32_graphs_is_held_to_the_bound(
         bundle.require("bf16", "openvino")
 
 
-def test_a_model_that_is_not_for_tiles_is_refused_to_them(
-    source: Path, tmp_path: Path, only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_a_model_that_is_not_for_tiles_is_not_compared_there(
+    source: Path, tmp_path: Path, only: Callable[..., None]
 ) -> None:
     only("amx", "cpu")
-    monkeypatch.setattr("mertric.choice.probe", lambda provider: None)
-    monkeypatch.setitem(gate.BOUNDS, "bf16", 1.0)  # for what is emulated, of so small a model
-    bundle = run(source, tmp_path / "bundle", precisions=["bf16"])
-    assert list(bundle.refused["bf16"]) == ["amx"]
-    assert "m has 8 channels of a convolution, and amx computes multiples of 32" in bundle.refused["bf16"]["amx"]
+    bundle = run(source, tmp_path / "bundle", precisions=["bf16"], bounds=False)
+    assert [(row["provider"], row["emulated"]) for row in bundle.parity["precisions"]] == [("cuda", True)]
 
 
 def test_graphs_that_only_refused_providers_run_are_not_written(

@@ -35,7 +35,8 @@ class FrontEnd:
     bundle, device
         What runs where.
     chunk
-        Frames at a time; None for the provider's own. Any number gives the same result; it bounds memory.
+        Frames in the convolutions at a time; None for the provider's own. Any number gives the same result; it bounds
+        memory.
     team
         The threads.
     """
@@ -55,7 +56,7 @@ class FrontEnd:
         frames = self._bundle.frames(samples.size)
         clip = fold(self._first, samples).split()
         first = np.zeros(self._channels // BLOCK * self._steps * PACKED, np.uint16)
-        pack(clip.weights, first)
+        pack(np.ascontiguousarray(clip.weights), first)
         whole = np.zeros((_whole(frames), self._bundle.dim), np.float32)
         features = whole[:frames]
         chunks = -(-frames // self._chunk)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mertric.amx.frontend import FrontEnd
-from mertric.amx.suited import unsuited
 from mertric.amx.team import Team
 from mertric.amx.transformer import Transformer
-from mertric.errors import ProviderError
+from mertric.errors import BundleError
 
 if TYPE_CHECKING:
     from mertric.bundle import Bundle
@@ -16,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def open_stages(bundle: Bundle, *, device: Device, chunk: int | None) -> tuple[FrontEnd, Transformer]:
-    """Read a bundle's weights.
+    """Read the weights of a bundle whose model is for tiles, see `mertric.amx.suited`.
 
     Raises
     ------
     BundleError
-        They cannot be read.
-    ProviderError
-        The model is not for tiles.
+        They are not there, or cannot be read.
     """
-    if problem := unsuited(bundle):
-        raise ProviderError(f"{problem}. Choose another provider.")
     team = Team(device.threads)
-    return FrontEnd(bundle, device=device, chunk=chunk, team=team), Transformer(bundle, device=device, team=team)
+    try:
+        return FrontEnd(bundle, device=device, chunk=chunk, team=team), Transformer(bundle, device=device, team=team)
+    except KeyError as error:
+        problem = f"{bundle.path} has no weight {error} in {device.graphs}. Export the bundle again."
+        raise BundleError(problem) from error

@@ -18,7 +18,8 @@ def unsuited(bundle: Bundle) -> str | None:
         return f"{bundle.model} has a LayerNorm after each convolution, which amx does not compute"
     sizes = {
         "channels of a convolution": (bundle.channels, BLOCK),
-        "dimensions": ((bundle.dim, bundle.inner_dim), BLOCK),
+        "dimensions": ((bundle.dim,), BLOCK),
+        "inner dimensions of the feed-forward": ((bundle.inner_dim,), BLOCK),
         "channels of a head": ((bundle.dim // bundle.heads,), BLOCK),
         "channels of a group of the positional convolution": ((bundle.dim // bundle.position_groups,), SINGLES),
     }

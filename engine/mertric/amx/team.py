@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
 from mertric.metrics.parallel import cores
@@ -30,7 +30,10 @@ class Team:
         self._process = os.getpid()
 
     def each(self, function: Callable[[Part], None], parts: Iterable[Part]) -> None:
-        """Call a function with each part, in any order. The first error stops what has not begun and is raised."""
+        """Call a function with each part, in any order, and return when no thread is at it any more.
+
+        An error stops what has not begun, and is raised.
+        """
         left = deque(parts)
 
         def work() -> None:
@@ -47,13 +50,16 @@ class Team:
 
         if self._process != os.getpid():  # threads do not survive a fork
             self._pool, self._process = self._open(), os.getpid()
-        others = [self._pool.submit(work) for _ in range(min(self.threads, len(left)) - 1)]
+        others: list[Future[None]] = []
         try:
+            others.extend(self._pool.submit(work) for _ in range(min(self.threads, len(left)) - 1))
             work()
         finally:
-            for other in others:
-                if not other.cancel():
-                    other.result()
+            left.clear()
+            begun = [other for other in others if not other.cancel()]
+            wait(begun)
+        for other in begun:
+            other.result()
 
     def _open(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="mertric-amx")

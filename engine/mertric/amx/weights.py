@@ -191,7 +191,7 @@ def _groups(tensors: Tensors, width: int) -> Singles:
 
 def _sliced(tensors: Tensors, name: str, axis: int = 0) -> Singles:
     """Join what stands in slices of the feed-forward's inner dimension."""
-    slices: list[Singles] = []
+    slices = [tensors[name.format(0)]]
     while (part := tensors.get(name.format(len(slices)))) is not None:
         slices.append(part)
     return np.concatenate(slices, axis)
@@ -208,7 +208,7 @@ def _norm(tensors: Tensors, name: str) -> Norm:
 def _dense(matrix: Singles, bias: Singles | None = None) -> Dense:
     steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
     weight = np.zeros(steps * blocks * PACKED, np.uint16)
-    pack(np.ascontiguousarray(matrix), weight)
+    pack(np.array(matrix, order="C"), weight)
     filled = np.zeros(blocks * BLOCK, np.float32)
     if bias is not None:
         filled[: bias.size] = bias

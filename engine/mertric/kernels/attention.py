@@ -41,8 +41,8 @@ def pack_keys(
     keys: Halves,
 ) -> None:
     """Write the keys of `rows` blocks of rows, see `dense_round`, as those from number `block` of `blocks`."""
-    begin(CONFIGURATION)
     product = np.empty(_ONE, np.float32)
+    begin(CONFIGURATION)
     columns = weight.size // (steps * PACKED)
     parts = columns // heads
     for n in range(columns):
@@ -65,8 +65,8 @@ def pack_values(
     a: Halves, at: int, stride: int, rows: int, weight: Halves, steps: int, blocks: int, block: int, values: Halves
 ) -> None:
     """Write the values of `rows` blocks of rows, as `pack_keys` does the keys."""
-    begin(CONFIGURATION)
     product = np.empty(_ONE, np.float32)
+    begin(CONFIGURATION)
     for n in range(weight.size // (steps * PACKED)):
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
@@ -109,7 +109,6 @@ def attend(
     scale
         Of the scores, times the logarithm of e to base 2.
     """
-    begin(CONFIGURATION)
     parts = keys.size // (heads * blocks * PACKED)
     dim = heads * parts * BLOCK
     count = (frames + BLOCK - 1) // BLOCK
@@ -119,6 +118,7 @@ def attend(
     tops = np.empty(BLOCK * SINGLES, np.float32)
     weights = np.empty(BLOCK, np.float32)
     product = np.empty(_ONE, np.float32)
+    begin(CONFIGURATION)
     for m in range(rows):
         for head in range(heads):
             for key in range(count):

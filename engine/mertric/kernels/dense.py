@@ -1,11 +1,11 @@
 """Products of rows and packed weights in bfloat16, and what follows each of them, before it is rounded or stored.
 
-Rows stand in flat arrays, `stride` numbers apart, so that they may overlap, as a convolution's do. All kernels take
+Rows stand in flat arrays, `stride` numbers apart, so that they may overlap, as a convolution's do. Products take
 
 - `a`, `at`, `stride`: the rows, bfloat16, and where the first begins;
 - `rows`: how many, in blocks of `BLOCK`;
 - `weight`, `steps`: the packed second factor, see `pack`, and its inner dimension in steps;
-- `first`, `last`: the range of its blocks of columns to compute.
+- `first`, `last`: the range of its blocks of columns to compute, or `columns`, how many.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def dense_gelu(
     out_stride: int,
 ) -> None:
     """Write the GELU of a product and a bias, less a mean, in bfloat16, to rows of `out` from `to` on."""
-    begin(CONFIGURATION)
     product = np.empty(_ONE, np.float32)
+    begin(CONFIGURATION)
     group = _group(rows, steps)
     for start in range(0, rows, group):
         for n in range(first, last):
@@ -103,8 +103,8 @@ def dense_round(
     out_stride: int,
 ) -> None:
     """Write a product and a bias, in bfloat16, to rows of `out` from `to` on."""
-    begin(CONFIGURATION)
     product = np.empty(_ONE, np.float32)
+    begin(CONFIGURATION)
     group = _group(rows, steps)
     for start in range(0, rows, group):
         for n in range(first, last):
@@ -133,8 +133,8 @@ def dense_add(
     out_stride: int,
 ) -> None:
     """Add a product and a bias to rows of `out` from `to` on, in float32."""
-    begin(CONFIGURATION)
     product = np.empty(_ONE, np.float32)
+    begin(CONFIGURATION)
     group = _group(rows, steps)
     for start in range(0, rows, group):
         for n in range(first, last):
@@ -163,8 +163,8 @@ def dense_add_gelu(
     out_stride: int,
 ) -> None:
     """Add the GELU of a product's first `columns` columns and a bias to rows of `out` from `to` on, in float32."""
-    begin(CONFIGURATION)
     product = np.empty(_ONE, np.float32)
+    begin(CONFIGURATION)
     group = _group(rows, steps)
     for start in range(0, rows, group):
         for n in range((columns + BLOCK - 1) // BLOCK):

@@ -73,7 +73,8 @@ def kernel(
     ----------
     example
         Makes small arguments of the types the kernel is used with; `mertric.kernels.costs` calls the
-        kernel with them. Left out for parts that only other kernels call.
+        kernel with them. Left out for parts that only other kernels call, and for what computes the model, which is
+        compiled where it is asked for.
     in_order
         Do arithmetic in the order it is written, for kernels that keep rounding errors on purpose.
     """

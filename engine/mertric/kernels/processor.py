@@ -6,6 +6,7 @@ import ctypes
 import platform
 import sys
 from functools import cache
+from typing import Any
 
 from llvmlite.binding import get_host_cpu_features
 from numba.core import config
@@ -23,8 +24,12 @@ def why_no_tiles() -> str | None:
     missing = [feature for feature in _FEATURES if not get_host_cpu_features().get(feature)]
     if missing:
         return f"this processor has no {', '.join(missing)}"
-    if any(getattr(config, name) is not None for name in ("CPU_NAME", "CPU_FEATURES")):
-        return "NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set, and Numba then may not use all that this processor has"
+    settings: Any = config  # of which mypy knows only a part
+    if (settings.CPU_NAME, settings.CPU_FEATURES) != (None, None) or not settings.ENABLE_AVX:
+        return (
+            "NUMBA_CPU_NAME, NUMBA_CPU_FEATURES or NUMBA_ENABLE_AVX is set, and Numba then may not use all that this "
+            "processor has"
+        )
     supported = ctypes.c_uint64()
     failed = ctypes.CDLL(None).syscall(_ARCH_PRCTL, _SUPPORTED, ctypes.byref(supported))
     if failed or not supported.value >> _TILES & 1:

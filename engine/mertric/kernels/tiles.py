@@ -255,7 +255,7 @@ def _multiply_loops(
 
 _HERE = why_no_tiles() is None
 begin = _begin_tiles if _HERE else _begin_loops
-"""Get the calling thread ready for `multiply_block`: to be called first in a kernel, with `CONFIGURATION`."""
+"""Get the calling thread ready for `multiply_block`, with `CONFIGURATION`: in a kernel, after what may fail."""
 end = _end_tiles if _HERE else _end_loops
 """To be called last in a kernel that called `begin`."""
 multiply_block = _multiply_tiles if _HERE else _multiply_loops
