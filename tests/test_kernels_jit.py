@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import mertric
+from mertric.kernels import jit
 from mertric.kernels.costs import compile_report
 
 ENGINE = Path(mertric.__file__).resolve().parents[1]
@@ -108,3 +109,20 @@ for locator in caching.CacheImpl._locator_classes:
 {SCORE}
 """
     assert _output(_run(program)).splitlines() == ["0.75", "None 1"]
+
+
+@pytest.mark.parametrize(("name", "value"), [("_sources", "others"), ("why_no_tiles", "there are none here")])
+def test_a_cached_kernel_is_for_these_sources_and_these_tiles(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """A kernel holds others, from whatever files, and products on tiles or in loops."""
+    dispatcher, _ = jit.examples["frame_squared_errors"]
+
+    def key() -> object:
+        return dispatcher._cache._index_key((), dispatcher.targetctx.codegen())
+
+    monkeypatch.setattr(jit, "why_no_tiles", lambda: None)
+    before = key()
+    assert key() == before
+    monkeypatch.setattr(jit, name, lambda: value)
+    assert key() != before

@@ -147,12 +147,12 @@ class FrontEnd:
 
 
 def _space(rows: Sequence[int], index: int, channels: int) -> NDArray[np.uint16]:
-    """Return room for what a convolution gives, and for all that whole blocks of the next one read: zeros there."""
-    written = _whole(rows[index])
+    """Return room for what a convolution gives, in whole blocks of rows, and for all that such of the next one read.
+
+    What stands beyond its own rows makes rows of the next one that nothing reads.
+    """
     read = 2 * _whole(rows[index + 1]) + rows[index] - 2 * rows[index + 1]
-    space = np.empty(max(written, read) * channels, np.uint16)
-    space[written * channels :] = 0
-    return space
+    return np.empty(max(_whole(rows[index]), read) * channels, np.uint16)
 
 
 def _blocks(rows: int) -> int:
