@@ -13,7 +13,7 @@ from mertric.kernels import processor, tiles
 from mertric.kernels.activations import gelu, power_of_two
 from mertric.kernels.attention import attend, pack_keys, pack_values
 from mertric.kernels.convolutions import round_columns, write_windows
-from mertric.kernels.dense import dense_add, dense_add_gelu, dense_gelu, dense_round, pack
+from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, store
 from mertric.kernels.norm import normalize, round_rows
@@ -138,16 +138,16 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int) -
     product = rounded(rows) @ rounded(matrix) + bias
     given = (narrow(rows).reshape(-1), 0, inner, blocks, packed(matrix), inner // STEP)
     out = np.zeros((len(rows) + 1, columns + 16), np.uint16)
-    dense_gelu(*given, 0, columns // BLOCK, bias, mean, out.reshape(-1), columns + 32, columns + 16)
+    dense_narrow(*given, columns, bias, True, mean, out.reshape(-1), columns + 32, columns + 16)
     expected = gelu_of(product) - mean
     np.testing.assert_allclose(wide(out)[1:, 16:], expected, rtol=HALF_ULP, atol=2e-5)
     assert not out[0].any()
     assert not out[:, :16].any()
-    dense_round(*given, 0, columns // BLOCK, bias, out.reshape(-1), columns + 32, columns + 16)
+    dense_narrow(*given, columns, bias, False, 0 * mean, out.reshape(-1), columns + 32, columns + 16)
     np.testing.assert_allclose(wide(out)[1:, 16:], product, rtol=HALF_ULP, atol=2e-5)
     residual = normal(len(rows) + 1, columns + 16, seed=3)
     total = residual.copy()
-    dense_add(*given, 0, columns // BLOCK, bias, total.reshape(-1), columns + 32, columns + 16)
+    dense_add(*given, columns, bias, False, total.reshape(-1), columns + 32, columns + 16)
     residual[1:, 16:] += product.astype(np.float32)
     np.testing.assert_allclose(total, residual, rtol=0, atol=2e-5)
 
@@ -156,13 +156,12 @@ def test_a_product_of_some_columns() -> None:
     rows, matrix, bias = normal(64, 64), normal(64, 96, seed=1) / 8, normal(96, seed=2)
     given = (narrow(rows).reshape(-1), 0, 64, 2, packed(matrix), 2)
     out = np.zeros((64, 96), np.uint16)
-    dense_round(*given, 1, 2, bias, out.reshape(-1), 0, 96)
+    dense_narrow(*given, 48, bias, False, 0 * bias, out.reshape(-1), 0, 96)
     expected = rounded(rows) @ rounded(matrix) + bias
-    np.testing.assert_allclose(wide(out)[:, 32:64], expected[:, 32:64], rtol=HALF_ULP, atol=2e-5)
-    assert not out[:, :32].any()
-    assert not out[:, 64:].any()
+    np.testing.assert_allclose(wide(out)[:, :48], expected[:, :48], rtol=HALF_ULP, atol=2e-5)
+    assert not out[:, 48:].any()
     total = np.ones((64, 96), np.float32)
-    dense_add_gelu(*given, 48, bias, total.reshape(-1), 0, 96)
+    dense_add(*given, 48, bias, True, total.reshape(-1), 0, 96)
     np.testing.assert_allclose(total[:, :48], 1 + gelu_of(expected)[:, :48], rtol=1e-5, atol=2e-5)
     np.testing.assert_array_equal(total[:, 48:], 1)
 
@@ -174,8 +173,8 @@ def test_rows_that_overlap_make_a_convolution(taps: int, stride: int) -> None:
     steps = -(-taps * channels // STEP)
     out = np.zeros((count, 32), np.uint16)
     none = np.zeros(32, np.float32)
-    given = (narrow(x).reshape(-1), 0, stride * channels, 1, packed(weight.reshape(-1, 32)), steps, 0, 1)
-    dense_round(*given, none, out.reshape(-1), 0, 32)
+    given = (narrow(x).reshape(-1), 0, stride * channels, 1, packed(weight.reshape(-1, 32)), steps, 32)
+    dense_narrow(*given, none, False, none, out.reshape(-1), 0, 32)
     windows = np.stack([rounded(x)[stride * row : stride * row + taps].reshape(-1) for row in range(count)])
     expected = windows @ rounded(weight.reshape(-1, 32))
     np.testing.assert_allclose(wide(out), expected, rtol=HALF_ULP, atol=2e-5)
@@ -213,7 +212,8 @@ def test_attention_of_the_second_clip_of_a_batch(frames: int, head_dim: int) -> 
     rows = (states.reshape(-1), 0, dim, count)
     queries = np.empty(size * dim, np.uint16)
     keys, values = np.full((2, blocks * BLOCK * dim), 0x7FC0, np.uint16)  # not a number where nothing is written
-    dense_round(*rows, packed(matrices[0]), dim // STEP, 0, dim // BLOCK, np.zeros(dim, np.float32), queries, 0, dim)
+    none = np.zeros(dim, np.float32)
+    dense_narrow(*rows, packed(matrices[0]), dim // STEP, dim, none, False, none, queries, 0, dim)
     pack_keys(*rows, packed(matrices[1]), dim // STEP, blocks, before, heads, keys)
     pack_values(*rows, packed(matrices[2]), dim // STEP, blocks, before, values)
     out = np.zeros(size * dim, np.uint16)

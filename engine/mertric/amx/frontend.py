@@ -10,7 +10,7 @@ import numpy as np
 from mertric.amx.weights import read_front_end
 from mertric.fold import fold
 from mertric.kernels.convolutions import round_columns, write_windows
-from mertric.kernels.dense import dense_add, dense_add_gelu, dense_gelu, pack
+from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK, PACKED, STEP
 from mertric.parting import even_parts
@@ -90,8 +90,8 @@ class FrontEnd:
         projected = np.zeros((len(narrow), self._bundle.dim), np.float32)
         dense = weights.projection
         dense_add(
-            *(narrow.reshape(-1), 0, last.shape[1], _blocks(count), dense.weight, dense.steps, 0, dense.blocks),
-            *(dense.bias, projected.reshape(-1), 0, projected.shape[1]),
+            *(narrow.reshape(-1), 0, last.shape[1], _blocks(count), dense.weight, dense.steps, dense.bias.size),
+            *(dense.bias, False, projected.reshape(-1), 0, projected.shape[1]),
         )
         features[start : chunk[1]] = projected[:count]
 
@@ -104,22 +104,22 @@ class FrontEnd:
         windows = np.empty((_whole(rows[0]), self._steps * STEP), np.uint16)
         write_windows(high, low, start * self._bundle.rows_per_frame * clip.stride, clip.stride, clip.taps, windows)
         value = _space(rows, 0, channels)
-        dense_gelu(
-            *(windows.reshape(-1), 0, windows.shape[1], _blocks(rows[0]), first, self._steps, 0, channels // BLOCK),
-            *(none, none, value, 0, channels),
+        dense_narrow(
+            *(windows.reshape(-1), 0, windows.shape[1], _blocks(rows[0]), first, self._steps, channels),
+            *(none, True, none, value, 0, channels),
         )
         for index, dense in enumerate(weights.convolutions[:-1], 1):
             following, wider = _space(rows, index, dense.bias.size), dense.bias.size
-            dense_gelu(
-                *(value, 0, 2 * channels, _blocks(rows[index]), dense.weight, dense.steps, 0, dense.blocks),
-                *(dense.bias, none, following, 0, wider),
+            dense_narrow(
+                *(value, 0, 2 * channels, _blocks(rows[index]), dense.weight, dense.steps, wider),
+                *(dense.bias, True, none, following, 0, wider),
             )
             value, channels = following, wider
         dense = weights.convolutions[-1]
         last = np.zeros((_whole(count), dense.bias.size), np.float32)
-        dense_add_gelu(
+        dense_add(
             *(value, 0, 2 * channels, _blocks(count), dense.weight, dense.steps, last.shape[1]),
-            *(dense.bias, last.reshape(-1), 0, last.shape[1]),
+            *(dense.bias, True, last.reshape(-1), 0, last.shape[1]),
         )
         return last
 
@@ -128,9 +128,9 @@ class FrontEnd:
         dense, width, taps = self._weights.positions[group], self._weights.width, self._bundle.position_taps
         rows = np.zeros((len(features) + taps, width), np.uint16)
         round_columns(features[:frames], group * width, rows, taps // 2)
-        dense_add_gelu(
+        dense_add(
             *(rows.reshape(-1), 0, width, len(features) // BLOCK, dense.weight, dense.steps, width),
-            *(dense.bias, features.reshape(-1), group * width, features.shape[1]),
+            *(dense.bias, True, features.reshape(-1), group * width, features.shape[1]),
         )
 
     def _normalize(self, norm: Norm, features: NDArray[np.float32], part: tuple[int, int]) -> None:

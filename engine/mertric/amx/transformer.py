@@ -12,7 +12,7 @@ import numpy as np
 from mertric.amx.parts import Part
 from mertric.amx.weights import read_layers
 from mertric.kernels.attention import attend, pack_keys, pack_values
-from mertric.kernels.dense import dense_add, dense_gelu, dense_round
+from mertric.kernels.dense import dense_add, dense_narrow
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK
 from mertric.parting import even_parts
@@ -67,6 +67,7 @@ class Transformer:
     def __init__(self, bundle: Bundle, *, device: Device, team: Team) -> None:
         self._bundle, self._team = bundle, team
         self._layers, self._last = read_layers(bundle, device.graphs)
+        self._zeros = np.zeros(bundle.dim, np.float32)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
         self._scale = np.float32((bundle.dim // bundle.heads) ** -0.5 * math.log2(math.e))
 
@@ -100,7 +101,7 @@ class Transformer:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames."""
         rows = clips * -(-frames // BLOCK) * BLOCK
         dim = self._bundle.dim
-        own = self._team.threads * BLOCK * (6 * frames + 2 * _MOST * (self._layers[0].inner.blocks * BLOCK + dim))
+        own = self._team.threads * BLOCK * (6 * frames + 2 * _MOST * (self._layers[0].inner.bias.size + dim))
         return rows * dim * (4 + 6 * 2 + 4 * layers) + own
 
     def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
@@ -139,9 +140,9 @@ class Transformer:
         _add(attended, layer.out, state)
         self._normalize(state, layer.first if not bundle.pre_norm else layer.final, narrow, replace=not bundle.pre_norm)
         inner = np.empty(len(narrow) * layer.inner.bias.size, np.uint16)
-        dense_gelu(
+        dense_narrow(
             *(narrow.reshape(-1), 0, bundle.dim, part.blocks, layer.inner.weight, layer.inner.steps),
-            *(0, layer.inner.blocks, layer.inner.bias, layer.inner_mean, inner, 0, layer.inner.bias.size),
+            *(layer.inner.bias.size, layer.inner.bias, True, layer.inner_mean, inner, 0, layer.inner.bias.size),
         )
         _add(inner, layer.outer, state)
         if not bundle.pre_norm:
@@ -159,9 +160,9 @@ class Transformer:
         layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
         rows = part.of(room.narrow).reshape(-1), 0, dim, part.blocks
         query = layer.query
-        dense_round(
-            *(*rows, query.weight, query.steps, 0, query.blocks),
-            *(query.bias, room.queries, part.first * BLOCK * dim, dim),
+        dense_narrow(
+            *(*rows, query.weight, query.steps, dim, query.bias),
+            *(False, self._zeros, room.queries, part.first * BLOCK * dim, dim),
         )
         turn, heads = number % 2, self._bundle.heads
         pack_keys(*rows, layer.key.weight, layer.key.steps, blocks, part.first, heads, room.keys[turn])
@@ -174,6 +175,6 @@ class Transformer:
 def _add(rows: NDArray[np.uint16], dense: Dense, state: NDArray[np.float32]) -> None:
     """Add a product of rows, and what goes with it, to the residual."""
     dense_add(
-        *(rows, 0, rows.size // len(state), len(state) // BLOCK, dense.weight, dense.steps, 0, dense.blocks),
-        *(dense.bias, state.reshape(-1), 0, state.shape[1]),
+        *(rows, 0, rows.size // len(state), len(state) // BLOCK, dense.weight, dense.steps, dense.bias.size),
+        *(dense.bias, False, state.reshape(-1), 0, state.shape[1]),
     )

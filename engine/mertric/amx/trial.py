@@ -32,5 +32,6 @@ def square_unit_matrix() -> NDArray[np.float32]:
     np.fill_diagonal(rows, _ONE)
     pack(np.eye(BLOCK, dtype=np.float32), packed)
     out = np.zeros((BLOCK, BLOCK), np.float32)
-    dense_add(rows.reshape(-1), 0, BLOCK, 1, packed, 1, 0, 1, np.zeros(BLOCK, np.float32), out.reshape(-1), 0, BLOCK)
+    bias = np.zeros(BLOCK, np.float32)
+    dense_add(rows.reshape(-1), 0, BLOCK, 1, packed, 1, BLOCK, bias, False, out.reshape(-1), 0, BLOCK)
     return out[:2, :2]

@@ -40,14 +40,14 @@ class Dense:
     ----------
     weight : uint16
         Packed, see `mertric.kernels.dense`.
-    steps, blocks : int
-        Its inner dimension and its columns, in steps and in blocks.
-    bias : float32 [blocks * BLOCK]
+    steps : int
+        Its inner dimension, in steps.
+    bias : float32 [columns]
+        For its columns in whole blocks.
     """
 
     weight: NDArray[np.uint16]
     steps: int
-    blocks: int
     bias: Singles
 
 
@@ -212,4 +212,4 @@ def _dense(matrix: Singles, bias: Singles | None = None) -> Dense:
     filled = np.zeros(blocks * BLOCK, np.float32)
     if bias is not None:
         filled[: bias.size] = bias
-    return Dense(weight, steps, blocks, filled)
+    return Dense(weight, steps, filled)

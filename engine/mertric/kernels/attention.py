@@ -40,7 +40,7 @@ def pack_keys(
     heads: int,
     keys: Halves,
 ) -> None:
-    """Write the keys of `rows` blocks of rows, see `dense_round`, as those from number `block` of `blocks`."""
+    """Write the keys of `rows` blocks of rows, see `dense_narrow`, as those from number `block` of `blocks`."""
     product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
     columns = weight.size // (steps * PACKED)

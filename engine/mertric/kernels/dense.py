@@ -5,7 +5,9 @@ Rows stand in flat arrays, `stride` numbers apart, so that they may overlap, as 
 - `a`, `at`, `stride`: the rows, bfloat16, and where the first begins;
 - `rows`: how many, in blocks of `BLOCK`;
 - `weight`, `steps`: the packed second factor, see `pack`, and its inner dimension in steps;
-- `first`, `last`: the range of its blocks of columns to compute, or `columns`, how many.
+- `columns`: how many of its columns to compute, a multiple of `SINGLES`;
+- `bias`: float32, for each of them;
+- `activate`: whether the GELU follows.
 """
 
 from __future__ import annotations
@@ -56,64 +58,36 @@ def _group(rows: int, steps: int) -> int:
 
 
 @kernel()
-def dense_gelu(
+def dense_narrow(
     a: Halves,
     at: int,
     stride: int,
     rows: int,
     weight: Halves,
     steps: int,
-    first: int,
-    last: int,
+    columns: int,
     bias: Singles,
+    activate: bool,
     mean: Singles,
     out: Halves,
     to: int,
     out_stride: int,
 ) -> None:
-    """Write the GELU of a product and a bias, less a mean, in bfloat16, to rows of `out` from `to` on."""
+    """Write a product, less a mean, in bfloat16, to rows of `out` from `to` on."""
     product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
     group = _group(rows, steps)
     for start in range(0, rows, group):
-        for n in range(first, last):
+        for n in range((columns + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, rows)):
                 multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
                 for i in range(BLOCK):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
-                    for j in range(n * _WIDTH, (n + 1) * _WIDTH):
-                        value = gelu(load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j))
+                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
+                        value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
+                        if activate:
+                            value = gelu(value)
                         store_rounded(out, line + j, value - load(mean, j))
-    end()
-
-
-@kernel()
-def dense_round(
-    a: Halves,
-    at: int,
-    stride: int,
-    rows: int,
-    weight: Halves,
-    steps: int,
-    first: int,
-    last: int,
-    bias: Singles,
-    out: Halves,
-    to: int,
-    out_stride: int,
-) -> None:
-    """Write a product and a bias, in bfloat16, to rows of `out` from `to` on."""
-    product = np.empty(_ONE, np.float32)
-    begin(CONFIGURATION)
-    group = _group(rows, steps)
-    for start in range(0, rows, group):
-        for n in range(first, last):
-            for m in range(start, min(start + group, rows)):
-                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
-                for i in range(BLOCK):
-                    line = (to + (m * BLOCK + i) * out_stride) // SINGLES
-                    for j in range(n * _WIDTH, (n + 1) * _WIDTH):
-                        store_rounded(out, line + j, load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j))
     end()
 
 
@@ -125,44 +99,14 @@ def dense_add(
     rows: int,
     weight: Halves,
     steps: int,
-    first: int,
-    last: int,
-    bias: Singles,
-    out: Singles,
-    to: int,
-    out_stride: int,
-) -> None:
-    """Add a product and a bias to rows of `out` from `to` on, in float32."""
-    product = np.empty(_ONE, np.float32)
-    begin(CONFIGURATION)
-    group = _group(rows, steps)
-    for start in range(0, rows, group):
-        for n in range(first, last):
-            for m in range(start, min(start + group, rows)):
-                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
-                for i in range(BLOCK):
-                    line = (to + (m * BLOCK + i) * out_stride) // SINGLES
-                    for j in range(n * _WIDTH, (n + 1) * _WIDTH):
-                        value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
-                        store(out, line + j, load(out, line + j) + value)
-    end()
-
-
-@kernel()
-def dense_add_gelu(
-    a: Halves,
-    at: int,
-    stride: int,
-    rows: int,
-    weight: Halves,
-    steps: int,
     columns: int,
     bias: Singles,
+    activate: bool,
     out: Singles,
     to: int,
     out_stride: int,
 ) -> None:
-    """Add the GELU of a product's first `columns` columns and a bias to rows of `out` from `to` on, in float32."""
+    """Add a product to rows of `out` from `to` on, in float32."""
     product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
     group = _group(rows, steps)
@@ -173,6 +117,8 @@ def dense_add_gelu(
                 for i in range(BLOCK):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
                     for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
-                        value = gelu(load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j))
+                        value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
+                        if activate:
+                            value = gelu(value)
                         store(out, line + j, load(out, line + j) + value)
     end()
