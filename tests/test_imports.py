@@ -50,6 +50,17 @@ def test_the_help_of_a_command_is_light(command: str) -> None:
     assert not imported(RUN, command, "--help") & (NEVER | HEAVY)
 
 
+def test_embedding_in_fp32_needs_no_numba(bundle: Path) -> None:
+    """It takes long to load; scores and tiles need it."""
+    code = (
+        "import sys, mertric, numpy as np; encoder = mertric.load(sys.argv[1]); "
+        "encoder.embed(np.ones(22050) * 0.1, sample_rate=44100)"
+    )
+    modules = imported(code, bundle)
+    assert "onnxruntime" in modules
+    assert "numba" not in modules
+
+
 def test_scoring_arrays_needs_no_pytorch(bundle: Path) -> None:
     code = (
         "import sys, mertric, numpy as np; encoder = mertric.load(sys.argv[1]); "

@@ -67,6 +67,9 @@ class Initializers(Mapping[str, "NDArray[np.float32]"]):
                 f"{name} of {self._graph} is not in {path} ({error}). Export the bundle again."
             ) from error
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

@@ -15,7 +15,7 @@ Number = TypeVar("Number", np.float32, np.uint16)
 
 
 class Part(NamedTuple):
-    """Blocks `first` to `last` of a clip.
+    """Some blocks of a clip.
 
     Attributes
     ----------
@@ -24,7 +24,9 @@ class Part(NamedTuple):
     states
         Where its hidden states go, [layers, frames, dim].
     begin
-        Its first block among those of all clips.
+        The clip's first block among those of all clips.
+    first_own, last_own
+        Its first block among the clip's, and the one after its last.
     """
 
     clip: int
@@ -40,6 +42,7 @@ class Part(NamedTuple):
 
     @property
     def blocks(self) -> int:
+        """How many they are."""
         return self.last_own - self.first_own
 
     @property

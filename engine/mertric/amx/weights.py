@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from mertric.bundle import POSITIONS, encoder_graph
 from mertric.initializers import Initializers
 from mertric.kernels.dense import pack
 from mertric.kernels.sizes import BLOCK, PACKED, STEP
-from mertric.metrics.parallel import cores
+from mertric.metrics.parallel import map_threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -152,8 +151,7 @@ def read_layers(bundle: Bundle, precision: str) -> tuple[list[Layer], Norm | Non
         They cannot be read.
     """
     tensors = Initializers(bundle.graphs(precision) / encoder_graph(GRAPHS))
-    with ThreadPoolExecutor(cores()) as pool:
-        layers = list(pool.map(partial(_layer, tensors), range(bundle.layers)))
+    layers = map_threads(partial(_layer, tensors), range(bundle.layers))
     return layers, _optional_norm(tensors, "encoder.layer_norm")
 
 
@@ -208,7 +206,7 @@ def _norm(tensors: Tensors, name: str) -> Norm:
 def _dense(matrix: Singles, bias: Singles | None = None) -> Dense:
     steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
     weight = np.zeros(steps * blocks * PACKED, np.uint16)
-    pack(np.array(matrix, order="C"), weight)
+    pack(np.array(matrix, order="C"), weight)  # a copy: of read-only arrays `pack` would be compiled once more
     filled = np.zeros(blocks * BLOCK, np.float32)
     if bias is not None:
         filled[: bias.size] = bias
