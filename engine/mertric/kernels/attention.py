@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.activations import power_of_two
+from mertric.kernels.bfloat16 import rounded
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import greatest, highest, load, spread, store, store_rounded, total
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
-from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block, rounded
+from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

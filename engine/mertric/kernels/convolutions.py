@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.kernels.bfloat16 import rounded
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, store_rounded
 from mertric.kernels.sizes import SINGLES
-from mertric.kernels.tiles import rounded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
