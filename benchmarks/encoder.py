@@ -59,7 +59,7 @@ def all_sides() -> list[Side]:
     """The baseline first; what does not work here says so itself."""
     sides = [Side(BASELINE, "torch", "cpu", "fp32"), Side("PyTorch bf16", "torch", "cpu", "bf16")]
     if shutil.which("nvidia-smi"):
-        sides += [Side(f"PyTorch CUDA {kind}", "torch", "cuda", kind) for kind in ("fp32", "bf16", "fp16")]
+        sides += [Side(f"PyTorch CUDA {kind}", "torch", "cuda", kind) for kind in ("fp32", "tf32", "bf16", "fp16")]
     sides.append(Side("optimum export", "optimum", "cpu", "fp32"))
     ours = [(provider.name, kind) for provider in PROVIDERS.values() for kind in provider.precisions]
     return sides + [Side(f"mertric {provider} {kind}", "mertric", provider, kind) for provider, kind in ours]

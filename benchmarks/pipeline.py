@@ -3,7 +3,8 @@
 The folder is like GenSVS: references, and several models' estimates of each. The other side does what the
 paper's code does (fadtk's routes, with the model of transformers): one file at a time, resampled with
 torchaudio's kernel and rounded to 16 bits on disk, embedded by PyTorch in fp32, kept as float16 .npy, and a
-Fréchet distance by `sqrtm` and `eig`, with BLAS as it comes or on one thread, whichever is faster here. Each
+Fréchet distance by `sqrtm` and `eig`, with BLAS as it comes or on one thread, whichever is faster here. Where
+there is a GPU, it embeds there, in PyTorch's own fp32, with convolutions that round to TF32. Each
 side does the whole job in a process of its own, from start to exit; small jobs before it fill the caches of both.
 
 How far a metric is off is told as the export's gate does (`mertric_export.comparison`): by the largest change of a
@@ -97,7 +98,8 @@ def reference_job(folders: list[str], checkpoint: str, output: str, one_blas_thr
     distance = distances.one_thread if one_blas_thread else distances.reference
     times = dict.fromkeys(("start", "resample", "embed", "compare"), 0.0)
     start = time.perf_counter()
-    network = hubert_model(read_checkpoint(checkpoint))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = hubert_model(read_checkpoint(checkpoint)).to(device)
     times["start"] = time.perf_counter() - start
     target, *models = (Path(folder) for folder in folders)
     with tempfile.TemporaryDirectory() as cache:
@@ -111,8 +113,8 @@ def reference_job(folders: list[str], checkpoint: str, output: str, one_blas_thr
                 start = time.perf_counter()
                 kept[path] = converted.with_suffix(".npy")
                 with torch.inference_mode():
-                    states = network(normalized(converted), output_hidden_states=True).hidden_states
-                np.save(kept[path], states[-1][0].numpy().astype(np.float16))
+                    states = network(normalized(converted).to(device), output_hidden_states=True).hidden_states
+                np.save(kept[path], states[-1][0].cpu().numpy().astype(np.float16))
                 times["embed"] += time.perf_counter() - start
         rows = []
         start = time.perf_counter()

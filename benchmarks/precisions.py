@@ -33,6 +33,12 @@ COLUMNS = [
 ]
 
 
+def table(title: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A table of rows of `compare_precisions`."""
+    shown = [{column["key"]: row[column["key"]] for column in COLUMNS} for row in map(named, rows)]
+    return {"title": f"{title}, {max(row['pairs'] or 0 for row in rows)} pairs", "columns": COLUMNS, "rows": shown}
+
+
 def named(row: dict[str, Any]) -> dict[str, Any]:
     """Say beside a provider that the CPU emulated it."""
     return row | {"provider": f"{row['provider']} (emulated)" if row["emulated"] else row["provider"]}
@@ -62,14 +68,7 @@ def main() -> None:
         compared = {"made-up music": bundle.parity["precisions"]}
         if given is not None:
             compared[options.name] = compare_precisions(bundle.path, bundle.precisions, given, notify=print)
-    tables = [
-        {
-            "title": f"MERT {options.size}, {max(row['pairs'] or 0 for row in rows)} pairs of {name}",
-            "columns": COLUMNS,
-            "rows": [{column["key"]: row[column["key"]] for column in COLUMNS} for row in map(named, rows)],
-        }
-        for name, rows in compared.items()
-    ]
+    tables = [table(f"MERT {options.size}, {name}", rows) for name, rows in compared.items()]
     result = {"title": "Precisions", "environment": environment(), "tables": tables}
     print(markdown(result))
     if options.json:

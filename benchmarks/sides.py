@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Clips = NDArray[np.float32]
-    Run = Callable[[Clips, bool], list[Clips]]
-    """Clips [batch, samples] to the last hidden state, or to all where the flag is set, each [batch, frames, dim]."""
+    Run = Callable[[Clips, bool], list[Clips] | list[list[Clips]]]
+    """Clips [batch, samples] to the last hidden state, or to all where the flag is set.
+
+    Each is an array [batch, frames, dim], or for each clip one [frames, dim]: what callers get.
+    """
 
 SHORT = 2 * 24_000
 """Samples of the clip that the number of threads is chosen on."""
@@ -42,8 +45,8 @@ class Side:
 def torch_side(side: Side, model: Model, clips: Clips) -> tuple[Run, dict[str, Any]]:
     """PyTorch, as transformers runs it: scaled-dot-product attention, inference mode.
 
-    Below fp32 the CPU has autocast; on CUDA weights and values are all of that type, which is faster. Convolutions in
-    fp32 on CUDA are in TF32, as PyTorch has it unless told otherwise.
+    Below fp32 the CPU has autocast; on CUDA weights and values are all of that type, which is faster. There ``tf32`` is
+    what PyTorch makes of fp32 unless told otherwise: its convolutions round to TF32.
     """
     import torch
 
@@ -54,11 +57,13 @@ def torch_side(side: Side, model: Model, clips: Clips) -> tuple[Run, dict[str, A
 
     if side.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("PyTorch sees no CUDA device")
-    kind = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[side.precision]
+    kinds = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    kind = kinds[side.precision]
     throughout = kind if side.device == "cuda" else torch.float32
     network = hubert_model(read_checkpoint(model.checkpoint)).to(side.device, throughout)
 
     def run(clips: Clips, every: bool) -> list[Clips]:
+        torch.backends.cudnn.allow_tf32 = side.precision == "tf32"
         if side.device == "cuda":  # where it takes less time than on the host
             raw = torch.from_numpy(clips).to(side.device)
             spread = torch.sqrt(raw.var(dim=1, keepdim=True, correction=0) + NORMALIZE_EPS)
@@ -107,14 +112,14 @@ def mertric_side(side: Side, model: Model, clips: Clips) -> tuple[Run, dict[str,
     encoder = mertric.load(model.bundle, provider=side.device, precision=side.precision)
     encoder.warm_up([clips.shape[1] / model.config.sample_rate], batch=len(clips))
 
-    def run(clips: Clips, every: bool) -> list[Clips]:
+    def run(clips: Clips, every: bool) -> list[list[Clips]]:
         batch = encoder.embed_batch(
             list(clips),
             sample_rate=model.config.sample_rate,
             layers="all" if every else None,
             protocol="float",
         )
-        return list(np.stack([embeddings.hidden for embeddings in batch], axis=1))
+        return [list(state) for state in zip(*(embeddings.hidden for embeddings in batch), strict=True)]
 
     return run, {}
 
@@ -204,7 +209,7 @@ def serve(pipe: Connection, side: Side, model: Model, clips_file: Path, results:
             return
         try:
             if request == "every":
-                _save(results / f"{side.name}.every.npy", np.stack(run(clips[:1], True))[:, 0])
+                _save(results / f"{side.name}.every.npy", np.asarray(run(clips[:1], True))[:, 0])
             else:
                 run(clips, False)
             pipe.send("")
@@ -217,13 +222,13 @@ def _described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _save(path: Path, states: Clips) -> None:
+def _save(path: Path, states: Clips | list[Clips]) -> None:
     """Write an array that appears when it is whole."""
     np.save(path.with_suffix(".part.npy"), states)
     path.with_suffix(".part.npy").replace(path)
 
 
-def _timed(run: Run, clips: Clips) -> tuple[float, list[Clips]]:
+def _timed(run: Run, clips: Clips) -> tuple[float, list[Clips] | list[list[Clips]]]:
     start = time.perf_counter()
     states = run(clips, False)
     return time.perf_counter() - start, states

@@ -123,7 +123,8 @@ def mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
     NumPy's own mean adds in an order that depends on the array's shape and layout.
     """
-    return np.asarray(reduce(np.add, samples) / np.float32(len(samples)), np.float32)
+    total = reduce(np.add, samples)
+    return np.asarray(total if len(samples) == 1 else total / np.float32(len(samples)), np.float32)
 
 
 def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> NDArray[np.float32]:

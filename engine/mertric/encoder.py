@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import operator
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -23,12 +24,15 @@ from mertric.stream import Stream
 from mertric.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
     from mertric.audio import Audio
     from mertric.protocol import Protocol
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Encoder:
@@ -86,6 +90,7 @@ class Encoder:
             raise ProviderError(f"{problem}. Choose another provider.")
         self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
+        self._pool = ThreadPoolExecutor(self.readers, thread_name_prefix="mertric-clip")
 
     @property
     def batch(self) -> int:
@@ -158,11 +163,12 @@ class Encoder:
         Takes and raises what `embed` does. Each clip gets what it would get alone.
         """
         chosen, rules = self.check_layers(layers), get_protocol(protocol)
-        clips = [
-            self.read(audio, sample_rate, rules, name=f"array {number} of the batch")
-            for number, audio in enumerate(audios, 1)
-        ]
-        return self.embed_samples_batch(clips, layers=chosen)
+
+        def read(numbered: tuple[int, Path | str | ArrayLike]) -> NDArray[np.float32]:
+            number, audio = numbered
+            return self.read(audio, sample_rate, rules, name=f"array {number} of the batch")
+
+        return self.embed_samples_batch(self._each(read, list(enumerate(audios, 1))), layers=chosen)
 
     def stream(
         self,
@@ -298,7 +304,7 @@ class Encoder:
             return []
         for clip in clips:
             self.require_frame(clip.size, "the clip")
-        return [self._embeddings(states, chosen) for states in self._network.embed(clips, chosen)]
+        return self._each(lambda states: self._embeddings(states, chosen), self._network.embed(clips, chosen))
 
     def memory(self, clips: int, samples: int, layers: int = 1) -> int:
         """Return about how many bytes a batch takes beside the weights.
@@ -321,6 +327,12 @@ class Encoder:
                 f"{name} is too short: {samples / self.bundle.sample_rate * 1000:.1f} ms, {samples} samples "
                 f"at {self.bundle.sample_rate} Hz; the first frame needs {self.bundle.receptive_field}."
             )
+
+    def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Results of a function for each clip of a batch, by `readers` threads: a GPU waits for them."""
+        if self.readers == 1 or len(items) == 1:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
 
     def _embeddings(self, hidden: NDArray[np.float32], layers: tuple[int, ...]) -> Embeddings:
         wrong = [layer for layer, states in zip(layers, hidden, strict=True) if not np.isfinite(states).all()]

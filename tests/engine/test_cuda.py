@@ -113,8 +113,7 @@ def test_clips_too_long_to_run_whole(bundle: Path, monkeypatch: pytest.MonkeyPat
     clips = [sound(3, 1), sound(3, 2), sound(1, 3)]
     expected = [whole.embed_samples(clip).hidden for clip in clips]
     shorter = dataclasses.replace(PROVIDERS["cuda"], clips=100)
-    monkeypatch.setattr("mertric.session.PROVIDERS", {**PROVIDERS, "cuda": shorter})
-    monkeypatch.setattr("mertric.session.get_provider", lambda name, precision: shorter)
+    monkeypatch.setitem(PROVIDERS, "cuda", shorter)
     staged = Encoder(bundle, provider="cuda")
     for got, right in zip(staged.embed_samples_batch(clips), expected, strict=True):
         assert difference(got.hidden, right) < 3e-5
