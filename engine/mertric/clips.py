@@ -10,7 +10,6 @@ import numpy as np
 from mertric.bundle import CLIPS, FIXED_CLIPS
 from mertric.session import Session
 from mertric.sessions import Sessions
-from mertric.transformer import stacked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,8 +79,13 @@ class Clips:
         (frames,) = {self._bundle.frames(clip.size) for clip in clips}
         key = _Key(layers, len(clips), frames, self._blocks(frames))
         session = self._sessions.open(key if key in self._sessions else _Key(layers))
-        outputs = session.run(self._inputs(clips, frames))
-        return [stacked([output[index] for output in outputs]) for index in range(len(clips))]
+        blocks = self._blocks(frames)
+        inputs: dict[str, Sequence[NDArray[Any]]] = {
+            "samples": [np.ascontiguousarray(clip) for clip in clips],
+            "sizes": [np.array([clip.size for clip in clips], np.int64)],
+        }
+        shapes = {"samples": (len(clips), blocks, self._stride), "sizes": (len(clips),)}
+        return session.run_rows(inputs, shapes, len(clips))
 
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
         """Open a session for batches of just so many clips and frames, where the provider gains from it.
@@ -109,15 +113,6 @@ class Clips:
     def _blocks(self, frames: int) -> int:
         """Blocks of samples that the windows of clips of so many frames reach."""
         return self._bundle.rows_per_frame * (frames + self._spare) - 1 + -(-self._taps // self._stride)
-
-    def _inputs(self, clips: Sequence[NDArray[np.float32]], frames: int) -> dict[str, NDArray[Any]]:
-        """Lay a batch out as the graphs take it."""
-        samples = np.empty((len(clips), self._blocks(frames) * self._stride), np.float32)
-        for row, clip in zip(samples, clips, strict=True):
-            row[: clip.size] = clip
-            row[clip.size :] = 0
-        sizes = np.array([clip.size for clip in clips], np.int64)
-        return {"samples": samples.reshape(len(clips), -1, self._stride), "sizes": sizes}
 
 
 def _open(bundle: Bundle, device: Device, key: _Key) -> Session:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mertric.audio import Audio
     from mertric.protocol import Protocol
 
+_LARGE = 1 << 22
+"""Bytes of hidden states from which on a thread of its own looks at them."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -168,7 +170,8 @@ class Encoder:
             number, audio = numbered
             return self.read(audio, sample_rate, rules, name=f"array {number} of the batch")
 
-        return self.embed_samples_batch(self._each(read, list(enumerate(audios, 1))), layers=chosen)
+        files = any(isinstance(audio, (str, Path)) for audio in audios)
+        return self.embed_samples_batch(self._each(read, list(enumerate(audios, 1)), worth=files), layers=chosen)
 
     def stream(
         self,
@@ -304,7 +307,9 @@ class Encoder:
             return []
         for clip in clips:
             self.require_frame(clip.size, "the clip")
-        return self._each(lambda states: self._embeddings(states, chosen), self._network.embed(clips, chosen))
+        hidden = self._network.embed(clips, chosen)
+        large = any(states.nbytes >= _LARGE for states in hidden)
+        return self._each(lambda states: self._embeddings(states, chosen), hidden, worth=large)
 
     def memory(self, clips: int, samples: int, layers: int = 1) -> int:
         """Return about how many bytes a batch takes beside the weights.
@@ -328,9 +333,9 @@ class Encoder:
                 f"at {self.bundle.sample_rate} Hz; the first frame needs {self.bundle.receptive_field}."
             )
 
-    def _each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Results of a function for each clip of a batch, by `readers` threads: a GPU waits for them."""
-        if self.readers == 1 or len(items) == 1:
+    def _each(self, function: Callable[[Item], Result], items: Sequence[Item], *, worth: bool) -> list[Result]:
+        """Results of a function for each clip of a batch, by `readers` threads where that is `worth` it."""
+        if not worth or self.readers == 1 or len(items) == 1:
             return [function(item) for item in items]
         return list(self._pool.map(function, items))
 

@@ -18,13 +18,13 @@ import numpy as np
 from mertric.parting import even_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MOST = 1 << 25
-"""Bytes of page-locked memory, at most: what goes through it is as fast, and no more is kept from other processes."""
+"""Bytes of page-locked memory, at most, if a row is no longer: more is no faster, and is kept from other processes."""
 _PART = 1 << 20
 """Bytes that a thread copies at least: starting it takes as long as some 100 KiB."""
 _THREADS = 8
@@ -37,8 +37,8 @@ class PageLocked:
 
     Parameters
     ----------
-    size
-        Bytes of the largest array that will be copied.
+    row, rows
+        Bytes of the largest row that will be copied, and of all that are copied together.
 
     Raises
     ------
@@ -46,48 +46,55 @@ class PageLocked:
         There is no driver, or it refuses.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, row: int, rows: int) -> None:
         self._library = ctypes.CDLL(_LIBRARY)
         device, context, self._address = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuInit", 0)
         self._call("cuDeviceGet", ctypes.byref(device), 0)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)  # the one that ONNX Runtime uses
         self._call("cuCtxSetCurrent", context)
-        size = min(size, _MOST)
+        size = max(row, min(rows, _MOST))
         self._call("cuMemHostAlloc", ctypes.byref(self._address), ctypes.c_size_t(size), _PORTABLE)
         weakref.finalize(self, _free, self._library, device, context, self._address).atexit = False
         self._memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self._address.value or 0))
-        self._threads = min(_THREADS, os.cpu_count() or 1)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mertric-copy")
+        self._pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="mertric-copy")
 
-    def upload(self, array: NDArray[Any], address: int) -> None:
-        """Copy an array, contiguous, to a place in the device's memory."""
-        flat = _flat(array)
-        for start in range(0, flat.size, self._memory.size):
-            part = flat[start : start + self._memory.size]
-            self._copy(part, self._memory[: part.size])
-            self._call("cuMemcpyHtoD_v2", ctypes.c_uint64(address + start), self._address, ctypes.c_size_t(part.size))
+    def upload(self, rows: Sequence[NDArray[Any]], size: int, address: int) -> None:
+        """Copy arrays, contiguous, to places of so many bytes in the device's memory; zeros follow shorter ones."""
+        for first, places in self._places(len(rows), size):
+            copies = []
+            for row, place in zip(map(_flat, rows[first:]), places, strict=False):
+                copies.append((row, place[: row.size]))
+                place[row.size :] = 0
+            self._copy(copies)
+            there, here = ctypes.c_uint64(address + first * size), self._address
+            self._call("cuMemcpyHtoD_v2", there, here, ctypes.c_size_t(places.size))
 
-    def download(self, address: int, array: NDArray[Any]) -> None:
-        """Fill an array, contiguous, from a place in the device's memory."""
-        flat = _flat(array)
-        for start in range(0, flat.size, self._memory.size):
-            part = flat[start : start + self._memory.size]
-            self._call("cuMemcpyDtoH_v2", self._address, ctypes.c_uint64(address + start), ctypes.c_size_t(part.size))
-            self._copy(self._memory[: part.size], part)
+    def download(self, address: int, size: int, rows: Sequence[NDArray[Any]]) -> None:
+        """Fill arrays, contiguous and of so many bytes each, from places in the device's memory."""
+        for first, places in self._places(len(rows), size):
+            there, here = ctypes.c_uint64(address + first * size), self._address
+            self._call("cuMemcpyDtoH_v2", here, there, ctypes.c_size_t(places.size))
+            self._copy([(place, _flat(row)) for place, row in zip(places, rows[first:], strict=False)])
 
-    def _copy(self, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-        """Copy bytes, by as many threads as that is worth."""
-        count = min(self._threads, source.size // _PART)
-        if count < 2:
-            target[:] = source
-            return
+    def _places(self, count: int, size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Yield places for rows of so many bytes, as many at once as there is room for, and the first one's number."""
+        together = self._memory.size // size
+        for first in range(0, count, together):
+            rows = min(together, count - first)
+            yield first, self._memory[: rows * size].reshape(rows, size)
 
-        def copy(ends: tuple[int, int]) -> None:
-            part = slice(*ends)
-            target[part] = source[part]
-
-        list(self._pool.map(copy, even_parts(source.size, count)))
+    def _copy(self, copies: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> None:
+        """Copy bytes to other places, by as many threads as that is worth."""
+        parts = []
+        for source, target in copies:
+            for start, end in even_parts(source.size, max(1, source.size // _PART)):
+                parts.append((target[start:end], source[start:end]))
+        if len(parts) == 1 or sum(source.size for source, _ in copies) < 2 * _PART:
+            for target, source in parts:
+                target[:] = source
+        else:
+            list(self._pool.map(lambda part: np.copyto(*part), parts))
 
     def _call(self, name: str, *arguments: Any) -> None:
         """Call one of the driver's functions."""

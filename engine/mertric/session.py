@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from mertric.providers import PROVIDERS, provider_options
 from mertric.subgraph import keep_outputs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -116,17 +117,71 @@ class Session:
         ProviderError
             ONNX Runtime failed, for instance for want of memory.
         """
-        try:
+        with _failing({name: array.shape for name, array in inputs.items()}):
             if self._bound is not None:
                 return self._bound.run(inputs)
             results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
-        except Exception as error:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-            raise ProviderError(
-                f"ONNX Runtime failed on {shapes} ({first_line(error)}). If memory ran out, use "
-                "shorter clips, smaller batches or windows."
-            ) from error
         return results
+
+    def run_rows(
+        self, inputs: Mapping[str, Sequence[NDArray[Any]]], shapes: Mapping[str, tuple[int, ...]], rows: int
+    ) -> list[NDArray[np.float32]]:
+        """Run the graph on a batch that is given by its rows, and return its outputs by rows.
+
+        Parameters
+        ----------
+        inputs
+            For each input its rows, one after the other, or one array that is all of it. Each is contiguous; zeros
+            follow those that are shorter than others.
+        shapes
+            For each input the shape of all of it.
+        rows
+            How many there are.
+
+        Returns
+        -------
+        list of float32 [outputs, ...]
+            For each row, its part of all outputs.
+
+        Raises
+        ------
+        ProviderError
+            See `run`.
+        """
+        if self._bound is not None:
+            with _failing(shapes):
+                found = self._bound.run_rows(inputs, rows)
+            if found is not None:
+                return found
+        outputs = self.run({name: _joined(parts, shapes[name]) for name, parts in inputs.items()})
+        return [stacked([output[index] for output in outputs]) for index in range(rows)]
+
+
+@contextmanager
+def _failing(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[None]:
+    """Say what inputs ONNX Runtime failed on."""
+    try:
+        yield
+    except Exception as error:
+        given = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise ProviderError(
+            f"ONNX Runtime failed on {given} ({first_line(error)}). If memory ran out, use "
+            "shorter clips, smaller batches or windows."
+        ) from error
+
+
+def _joined(rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Put rows one after the other in a new array, zeros behind shorter ones."""
+    array = np.empty(shape, rows[0].dtype)
+    for place, row in zip(array.reshape(len(rows), -1), rows, strict=True):
+        place[: row.size] = row.reshape(-1)
+        place[row.size :] = 0
+    return array
+
+
+def stacked(states: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Put states [frames, dim] on a first axis, without a copy where there is one only."""
+    return states[0][None] if len(states) == 1 else np.stack(states)
 
 
 def square_unit_matrix(provider: Provider) -> NDArray[np.float32]:

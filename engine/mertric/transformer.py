@@ -11,7 +11,7 @@ import numpy as np
 
 from mertric.bundle import encoder_graph
 from mertric.providers import BATCH, FRAMES, PROVIDERS
-from mertric.session import Session
+from mertric.session import Session, stacked
 from mertric.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -162,8 +162,3 @@ def _batch(entries: Sequence[NDArray[np.float32]], frames: int) -> NDArray[np.fl
     for row, entry in zip(batch, entries, strict=True):
         row[: len(entry)] = entry
     return batch
-
-
-def stacked(states: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Put states [frames, dim] on a first axis, without a copy where there is one only."""
-    return states[0][None] if len(states) == 1 else np.stack(states)
