@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MOST = 1 << 25
 """Bytes of page-locked memory, at most, if a row is no longer: more is no faster, and is kept from other processes."""
-_PART = 1 << 20
-"""Bytes that a thread copies at least: starting it takes as long as some 100 KiB."""
-_THREADS = 8
+_PART = 1 << 21
+"""Bytes that a thread copies at least: waking it takes as long as some 100 KiB."""
+_THREADS = min(8, os.cpu_count() or 1)
 _PORTABLE = 1
 """``CU_MEMHOSTALLOC_PORTABLE``: page-locked for whatever context is current."""
 
@@ -57,7 +57,7 @@ class PageLocked:
         self._call("cuMemHostAlloc", ctypes.byref(self._address), ctypes.c_size_t(size), _PORTABLE)
         weakref.finalize(self, _free, self._library, device, context, self._address).atexit = False
         self._memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(self._address.value or 0))
-        self._pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1), thread_name_prefix="mertric-copy")
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="mertric-copy")
 
     def upload(self, rows: Sequence[NDArray[Any]], size: int, address: int) -> None:
         """Copy arrays, contiguous, to places of so many bytes in the device's memory; zeros follow shorter ones."""
@@ -86,15 +86,16 @@ class PageLocked:
 
     def _copy(self, copies: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> None:
         """Copy bytes to other places, by as many threads as that is worth."""
-        parts = []
-        for source, target in copies:
-            for start, end in even_parts(source.size, max(1, source.size // _PART)):
-                parts.append((target[start:end], source[start:end]))
-        if len(parts) == 1 or sum(source.size for source, _ in copies) < 2 * _PART:
-            for target, source in parts:
-                target[:] = source
-        else:
-            list(self._pool.map(lambda part: np.copyto(*part), parts))
+        threads = min(_THREADS, sum(source.size for source, _ in copies) // _PART)
+        if threads < 2:
+            _copy_all(copies)
+            return
+        parts = [
+            (source[start:end], target[start:end])
+            for source, target in copies
+            for start, end in even_parts(source.size, -(-threads // len(copies)))
+        ]
+        list(self._pool.map(_copy_all, (parts[thread::threads] for thread in range(threads))))
 
     def _call(self, name: str, *arguments: Any) -> None:
         """Call one of the driver's functions."""
@@ -109,6 +110,11 @@ def _free(library: Any, device: ctypes.c_int, context: ctypes.c_void_p, address:
     library.cuMemFreeHost(address)
     library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
     library.cuDevicePrimaryCtxRelease_v2(device)
+
+
+def _copy_all(copies: Sequence[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> None:
+    for source, target in copies:
+        target[:] = source
 
 
 def _flat(array: NDArray[Any]) -> NDArray[np.uint8]:

@@ -355,8 +355,11 @@ def test_what_an_encoder_cannot_be(bundle: Path) -> None:
         Encoder(bundle, attention="flash")
 
 
-def test_what_is_not_finite_is_an_error(bundle: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As of values that float16 does not hold; a clip beside it in a batch is none."""
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_an_error(
+    bundle: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """As of values that float16 does not hold; a clip beside it in a batch is none, nor one whose squares overflow."""
     encoder = Encoder(bundle, provider="cpu")
     states = encoder._network.embed
 
@@ -364,7 +367,9 @@ def test_what_is_not_finite_is_an_error(bundle: Path, sound: Sound, monkeypatch:
         found = states(clips, layers)
         for clip, hidden in zip(clips, found, strict=True):
             if clip.size > 5000:
-                hidden[1, 3, 5] = np.inf
+                hidden[1, 3, 5] = value
+            else:
+                hidden[1, 3, 5] = 1e30
         return found
 
     monkeypatch.setattr(encoder._network, "embed", overflow)
