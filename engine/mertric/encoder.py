@@ -227,8 +227,9 @@ class Encoder:
 
         Embeds silence. A provider that gains from fixed shapes (`mertric.providers`) also gets a session for each of
         these lengths, with its own copy of the weights in memory: for a service that embeds the same lengths all day.
-        On CUDA call this before other threads embed: while a graph is recorded, none may take memory. The first clip of
-        another length opens the session for all others.
+        The first clip of another length opens the session for all others. On CUDA it waits for the runs of other
+        threads, and they for it: while a graph is recorded, nothing else in the process, such as PyTorch, may take
+        memory of a GPU.
 
         Parameters
         ----------

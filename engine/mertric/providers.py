@@ -60,6 +60,8 @@ class Provider:
         Whether clips of any lengths run together with nothing padded.
     fixed : FixedShapes or None
         What it gains from fixed shapes, if anything.
+    nvidia : bool
+        Whether it runs on NVIDIA's GPUs.
     chunk : int
         Frames per run of the front end and, in graphs, of the positional convolution, at most. For MERT's 64 rows a
         frame and 512 channels, the first convolution and its GELU take 256 KiB a frame in graphs: 32 MiB for 128
@@ -84,6 +86,7 @@ class Provider:
     batches: Mapping[str, int] = field(default_factory=dict)
     ragged: bool = False
     fixed: FixedShapes | None = None
+    nvidia: bool = False
     chunk: int = 128
     clips: int = 0
     readers: int = 1
@@ -111,6 +114,7 @@ PROVIDERS: Mapping[str, Provider] = {
             needs='an NVIDIA GPU and pip install "mertric[gpu]", without onnxruntime beside onnxruntime-gpu',
             batches={"fp32": 16, "fp16": 16, "bf16": 16},
             fixed=FixedShapes(captured=True),
+            nvidia=True,
             chunk=1024,
             clips=27000,
             readers=8,
@@ -122,6 +126,7 @@ PROVIDERS: Mapping[str, Provider] = {
             attention="portable",
             needs='an NVIDIA GPU and pip install "mertric[tensorrt]", without onnxruntime beside onnxruntime-gpu',
             batches={"fp32": BATCH, "fp16": BATCH},
+            nvidia=True,
             chunk=1024,
             readers=8,
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from mertric.device import Device
 from mertric.errors import DependencyError, ProviderError
 from mertric.providers import PROVIDERS, provider_options
 from mertric.subgraph import keep_outputs
+from mertric.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ _EXTERNAL_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _CPU = PROVIDERS["cpu"].ort_name
 _PLUGIN = "mertric_openvino"
 _REGISTERING = threading.Lock()
+_TURNS = Turns()
+"""While a CUDA graph is recorded, whatever else takes a GPU's memory fails, and so does the recording."""
 _UNWANTED = ["SkipLayerNormFusion", "MatmulTransposeFusion"]
 """Optimisations of ONNX Runtime that its CPU provider is slower with, or, for float64, has no kernel for in 1.21."""
 _PROBE = (
@@ -94,15 +97,18 @@ class Session:
             captured=captured,
             tensor_cores=tensor_cores,
         )
+        self._turn = _TURNS.together if device.provider.nvidia else nullcontext
         try:
-            self._session = _open(model, graph.parent, device, options, sizes or {})
-            if captured:
-                name = device.provider.name
-                self._bound = BoundSession(_onnxruntime(), self._session, self._outputs, device=name, sizes=sizes or {})
+            with self._turn():
+                self._session = _open(model, graph.parent, device, options, sizes or {})
+                if captured:
+                    self._bound = BoundSession(
+                        _onnxruntime(), self._session, self._outputs, device=device.provider.name, sizes=sizes or {}
+                    )
             if sizes:
-                self.run(
-                    {value.name: np.zeros(value.shape, DTYPES[value.type]) for value in self._session.get_inputs()}
-                )
+                zeros = {value.name: np.zeros(value.shape, DTYPES[value.type]) for value in self._session.get_inputs()}
+                with _TURNS.alone() if captured else self._turn():
+                    self._run(zeros)
         except Exception as error:
             raise ProviderError(
                 f"ONNX Runtime {_onnxruntime().__version__} cannot load {graph} on {device.provider.name} ({error}). "
@@ -117,10 +123,13 @@ class Session:
         ProviderError
             ONNX Runtime failed, for instance for want of memory.
         """
-        with _failing({name: array.shape for name, array in inputs.items()}):
-            if self._bound is not None:
-                return self._bound.run(inputs)
-            results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
+        with _failing({name: array.shape for name, array in inputs.items()}), self._turn():
+            return self._run(inputs)
+
+    def _run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        if self._bound is not None:
+            return self._bound.run(inputs)
+        results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
         return results
 
     def run_rows(
@@ -149,7 +158,7 @@ class Session:
             See `run`.
         """
         if self._bound is not None:
-            with _failing(shapes):
+            with _failing(shapes), self._turn():
                 found = self._bound.run_rows(inputs, rows)
             if found is not None:
                 return found
@@ -194,8 +203,9 @@ def square_unit_matrix(provider: Provider) -> NDArray[np.float32]:
     options = provider_options(
         provider, precision="fp32", threads=1, profiles={"x": square}, cache=_engines(Path("probe"))
     )
-    session = _open(_PROBE, None, device, options, {})
-    (result,) = session.run(["y"], {"x": np.eye(2, dtype=np.float32)})
+    with _TURNS.together() if provider.nvidia else nullcontext():
+        session = _open(_PROBE, None, device, options, {})
+        (result,) = session.run(["y"], {"x": np.eye(2, dtype=np.float32)})
     return np.asarray(result)
 
 

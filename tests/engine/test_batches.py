@@ -78,14 +78,14 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
         PROVIDERS, "cpu", replace(PROVIDERS["cpu"], attention="portable", multiples={"fp32": 32}, fixed=fixed)
     )
     encoder, ran = Encoder(model.bundle, provider="cpu"), []
-    run = Session.run
+    run = Session._run
 
     def spy(self: Session, inputs: Any) -> Any:
         if "lengths" in inputs:
             ran.append((self.name, inputs["state_0"].shape[:2]))
         return run(self, inputs)
 
-    monkeypatch.setattr(Session, "run", spy)
+    monkeypatch.setattr(Session, "_run", spy)
     encoder.warm_up([1.0], layers=(0, 2, 4))
     encoder.warm_up([1.0], layers=(0,))
     encoder.warm_up([1.0], batch=2, layers=(4,))
@@ -101,7 +101,7 @@ def test_warm_up_fixes_shapes_where_the_provider_gains_from_it(
     ]
 
 
-@pytest.mark.parametrize(("kind", "step"), [(BoundSession, "__init__"), (BoundSession, "_run"), (Session, "run")])
+@pytest.mark.parametrize(("kind", "step"), [(BoundSession, "__init__"), (BoundSession, "_run"), (Session, "_run")])
 def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, kind: type, step: str
 ) -> None:

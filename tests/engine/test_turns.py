@@ -1,0 +1,122 @@
+"""Many together or one alone, and what that is for: nothing else runs on a GPU while a CUDA graph is recorded."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mertric.bound import BoundSession
+from mertric.encoder import Encoder
+from mertric.providers import PROVIDERS, FixedShapes
+from mertric.session import Session
+from mertric.turns import Turns
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import Sound
+
+PATIENCE = 10
+
+
+def test_many_have_a_turn_together() -> None:
+    turns, all_here = Turns(), threading.Barrier(3)
+
+    def take() -> None:
+        with turns.together():
+            all_here.wait(PATIENCE)
+
+    with ThreadPoolExecutor(3) as pool:
+        for future in [pool.submit(take) for _ in range(3)]:
+            future.result()
+
+
+def test_one_alone_goes_before_those_that_come_later() -> None:
+    turns, seen = Turns(), []
+    begun, leave = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with turns.together():
+            begun.set()
+            leave.wait(PATIENCE)
+            seen.append("first")
+
+    def alone(name: str) -> None:
+        with turns.alone():
+            seen.append(name)
+            time.sleep(0.05)
+            seen.append(name)
+
+    def later() -> None:
+        with turns.together():
+            seen.append("later")
+
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(first)]
+        assert begun.wait(PATIENCE)
+        futures += [pool.submit(alone, "one"), pool.submit(alone, "other")]
+        until = time.monotonic() + PATIENCE
+        while turns._alone < 2 and time.monotonic() < until:
+            time.sleep(0.001)
+        futures.append(pool.submit(later))
+        time.sleep(0.05)
+        assert seen == []
+        leave.set()
+        for future in futures:
+            future.result()
+    assert seen[0] == "first"
+    assert seen[1:] in (["one", "one", "other", "other", "later"], ["other", "other", "one", "one", "later"])
+
+
+@pytest.mark.parametrize("name", ["together", "alone"])
+def test_a_turn_ends_with_an_error(name: str) -> None:
+    turns = Turns()
+    with pytest.raises(ValueError, match="no"), getattr(turns, name)():
+        raise ValueError("no")
+    with turns.alone():
+        pass
+    with turns.together():
+        pass
+
+
+@pytest.mark.parametrize("nvidia", [True, False])
+def test_a_recording_waits_for_the_runs_of_other_threads(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, sound: Sound, nvidia: bool
+) -> None:
+    """And those for it; on what is no GPU, nobody waits."""
+    fixed = FixedShapes(attention={"fp32": "fused"}, captured=True)
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], nvidia=nvidia, fixed=fixed))
+    encoder = Encoder(bundle, provider="cpu")
+    running, beside, begun = [0], [], threading.Event()
+    run, record = Session._run, BoundSession._run
+
+    def run_slowly(self: Session, inputs: Any) -> Any:
+        if self._bound is not None:
+            return run(self, inputs)
+        running[0] += 1
+        if not begun.is_set():
+            begun.set()
+            time.sleep(1)
+        try:
+            return run(self, inputs)
+        finally:
+            running[0] -= 1
+
+    def watch(self: BoundSession) -> None:
+        before = running[0]
+        record(self)
+        beside.append(max(before, running[0]))
+
+    monkeypatch.setattr(Session, "_run", run_slowly)
+    monkeypatch.setattr(BoundSession, "_run", watch)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(encoder.embed, sound(4000), sample_rate=24000)
+        assert begun.wait(PATIENCE)
+        encoder._network.fix(1, 10, (4,))
+        other.result()
+    assert (max(beside) == 0) == nvidia
