@@ -121,17 +121,16 @@ def as_channels(samples: ArrayLike, name: str = "array") -> NDArray[np.float32]:
 def mix(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Average channels, [channels, samples] to [samples], one after the other: a piece gives what it gives in a whole.
 
-    NumPy's own mean adds in an order that depends on the array's shape and layout. A lone channel is returned as it is.
+    NumPy's own mean adds in an order that depends on the array's shape and layout.
     """
-    total = reduce(np.add, samples)
-    return np.asarray(total if len(samples) == 1 else total / np.float32(len(samples)), np.float32)
+    return np.asarray(reduce(np.add, samples) / np.float32(len(samples)), np.float32)
 
 
 def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> NDArray[np.float32]:
     """Average the channels, resample and round as the protocol says: float32 [samples] at `sample_rate` Hz.
 
-    That goes block by block, so that beside the audio only what is returned takes memory. Mono samples in memory that
-    need nothing done are returned as they are.
+    That goes block by block, so that beside the audio only what is returned takes memory. Mono samples that need
+    nothing done are returned as they are: the result is not to be written to.
 
     Raises
     ------
@@ -143,8 +142,8 @@ def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> N
             f"{audio.name} has a sample rate of {audio.sample_rate} Hz; expected at most {HIGHEST_RATE}. If its header "
             "is damaged, render it again."
         )
-    if isinstance(audio, Audio) and audio.sample_rate == sample_rate:
-        return protocol.prepare(mix(audio.samples))
+    if isinstance(audio, Audio) and len(audio.samples) == 1 and audio.sample_rate == sample_rate and not protocol.pcm16:
+        return np.ascontiguousarray(audio.samples[0])
     resampler = Resampler(audio.sample_rate, sample_rate)
     joined = bytearray()  # it grows where it lies
     for block in audio.blocks():

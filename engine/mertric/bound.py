@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -89,12 +90,11 @@ class BoundSession:
         self, locked: PageLocked, inputs: Mapping[str, Sequence[NDArray[Any]]], results: Sequence[NDArray[np.float32]]
     ) -> None:
         for name, value in self._inputs.items():
-            locked.upload(inputs[name], value.tensor_size_in_bytes() // len(inputs[name]), value.data_ptr())
+            locked.upload(inputs[name], _bytes(value) // len(inputs[name]), value.data_ptr())
         self._run()
         for index, name in enumerate(self._order):
             value = self._outputs[name]
-            size = value.tensor_size_in_bytes() // len(results)
-            locked.download(value.data_ptr(), size, [result[index] for result in results])
+            locked.download(value.data_ptr(), _bytes(value) // len(results), [result[index] for result in results])
 
     def _run(self) -> None:
         self._session.run_with_iobinding(self._binding)
@@ -103,9 +103,12 @@ class BoundSession:
         """Page-locked memory to copy through; None where CUDA's driver gives none, which ONNX Runtime does without."""
         values = [*self._inputs.values(), *self._outputs.values()]
         try:
-            return PageLocked(
-                max(value.tensor_size_in_bytes() // value.shape()[0] for value in values),
-                max(value.tensor_size_in_bytes() for value in values),
-            )
-        except (OSError, AttributeError):
+            return PageLocked(max(_bytes(value) // value.shape()[0] for value in values), max(map(_bytes, values)))
+        except OSError:
             return None
+
+
+def _bytes(value: Any) -> int:
+    """Bytes of an OrtValue."""
+    count: int = math.prod(value.shape())
+    return count * np.dtype(DTYPES[value.data_type()]).itemsize

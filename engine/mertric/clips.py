@@ -77,11 +77,11 @@ class Clips:
     def states(self, clips: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run clips [samples] that give the same number of frames: for each float32 [layers, frames, dim]."""
         (frames,) = {self._bundle.frames(clip.size) for clip in clips}
-        key = _Key(layers, len(clips), frames, self._blocks(frames))
-        session = self._sessions.open(key if key in self._sessions else _Key(layers))
         blocks = self._blocks(frames)
+        key = _Key(layers, len(clips), frames, blocks)
+        session = self._sessions.open(key if key in self._sessions else _Key(layers))
         inputs: dict[str, Sequence[NDArray[Any]]] = {
-            "samples": [np.ascontiguousarray(clip) for clip in clips],
+            "samples": [np.ascontiguousarray(clip, np.float32) for clip in clips],
             "sizes": [np.array([clip.size for clip in clips], np.int64)],
         }
         shapes = {"samples": (len(clips), blocks, self._stride), "sizes": (len(clips),)}

@@ -69,7 +69,7 @@ class Provider:
         13.7 s all but one journey there and back. On tiles it is 64 KiB, and 2 MiB for 32 frames stay in a core's
         second-level cache.
     readers : int
-        Files to decode and resample at once, at most: one where inference takes all cores.
+        Clips to decode, resample and look at at once, at most: one where inference takes all cores.
     clips : int
         Frames in all of a batch of clips of one length up to which it runs in one graph, from samples to hidden states,
         see `mertric.clips`; 0 where that gains nothing. It takes 256 KiB a frame in fp32 and half of that in fp16, 7 GB

@@ -106,7 +106,7 @@ class References:
         """
         rules = get_protocol(protocol)
         (chosen,) = self.encoder.check_layers(None if layer is None else (layer,))
-        samples = self.encoder.read(audio, sample_rate, rules)
+        samples = self.encoder.read(audio, sample_rate, rules).copy()  # what was hashed is what is embedded
         key = _Key(hashlib.sha256(samples.data).hexdigest(), chosen, rules.name)
         with self._lock:
             known = self._known.pop(key, None)

@@ -126,7 +126,7 @@ class Stream:
         if count:
             require_sound("the push", array.size, count_damaged(array))
         self._channels = channels if count else self._channels
-        return mix(array).copy()  # what was pushed may be used again
+        return mix(array)
 
     def _require_open(self) -> None:
         if self._ended:

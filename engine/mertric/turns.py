@@ -13,20 +13,18 @@ if TYPE_CHECKING:
 class Turns:
     """Lets threads do something together, or one alone. Nobody may ask while it has a turn.
 
-    Who wants to be alone waits for those who have begun, and others begin after it, so that it waits for no more.
+    Who wants to be alone waits for those who have begun; others begin after it.
     """
 
     def __init__(self) -> None:
+        self._gate = threading.Lock()
         self._changed = threading.Condition()
         self._together = 0
-        self._alone = 0  # threads that are, or want to be
-        self._taken = False
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """Do something that others may do meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
+        with self._gate, self._changed:
             self._together += 1
         try:
             yield
@@ -38,19 +36,7 @@ class Turns:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Do something while no other thread has a turn."""
-        with self._changed:
-            self._alone += 1
-            try:
-                self._changed.wait_for(lambda: not (self._together or self._taken))
-            except BaseException:
-                self._alone -= 1
-                self._changed.notify_all()
-                raise
-            self._taken = True
-        try:
-            yield
-        finally:
+        with self._gate:
             with self._changed:
-                self._alone -= 1
-                self._taken = False
-                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._together)
+            yield

@@ -112,6 +112,17 @@ def test_mono_is_to_the_bit_what_it_is_in_a_whole(
     np.testing.assert_array_equal(to_mono(from_array(channels, rate), 24000, PROTOCOLS[protocol]), expected)
 
 
+def test_mono_samples_that_need_nothing_done_are_not_copied(sound: Sound) -> None:
+    samples, exact = sound(3000), get_protocol("float")
+    samples.flags.writeable = False
+    assert np.shares_memory(to_mono(from_array(samples, 24000), 24000, exact), samples)
+    for rate, protocol in ((24000, "paper"), (44100, "float")):
+        assert not np.shares_memory(to_mono(from_array(samples, rate), 24000, get_protocol(protocol)), samples)
+    every_other = to_mono(from_array(samples[::-2], 24000), 24000, exact)
+    assert every_other.flags.c_contiguous
+    np.testing.assert_array_equal(every_other, samples[::-2])
+
+
 def test_a_rate_that_no_audio_has() -> None:
     audio = from_array(np.ones(9, np.float32), 2**31 - 1)
     with pytest.raises(

@@ -36,6 +36,21 @@ def test_clips_of_any_lengths_give_what_they_give_alone(model: Any, sound: Sound
         assert np.abs((got.hidden - alone.hidden) / scale).max() < 3e-5
 
 
+def test_clips_that_are_read_and_looked_at_side_by_side(
+    bundle: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Give what they give alone, in their order, and the first error."""
+    monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], readers=4))
+    monkeypatch.setattr("mertric.encoder._LARGE", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    encoder = Encoder(bundle, provider="cpu")
+    clips = [sound(size, size) for size in (9000, 5000, 7000, 5000, 6000)]
+    for clip, got in zip(clips, encoder.embed_batch(clips, sample_rate=RATE, protocol="float"), strict=True):
+        np.testing.assert_allclose(got.hidden, encoder.embed_samples(clip).hidden, atol=3e-5)
+    with pytest.raises(AudioError, match="array 3 of the batch is too short"):
+        encoder.embed_batch([*clips[:2], clips[0][:10], clips[0][:20]], sample_rate=RATE)
+
+
 def test_clips_of_one_length(encoder: Encoder, sound: Sound) -> None:
     clips = [sound(RATE), 0.1 * sound(RATE)[::-1]]
     for clip, got in zip(clips, encoder.embed_batch(clips, sample_rate=RATE, layers=(2, 0)), strict=True):

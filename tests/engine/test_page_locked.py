@@ -84,9 +84,11 @@ def test_rows_come_through_whole(driver: Driver, monkeypatch: pytest.MonkeyPatch
     del locked
     gc.collect()
     assert not driver.memory
-    assert driver.calls[-4:] == [
+    assert driver.calls[-6:] == [
         "cuCtxPushCurrent_v2",
+        "cuThreadExchangeStreamCaptureMode",
         "cuMemFreeHost",
+        "cuThreadExchangeStreamCaptureMode",
         "cuCtxPopCurrent_v2",
         "cuDevicePrimaryCtxRelease_v2",
     ]

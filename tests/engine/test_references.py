@@ -84,6 +84,16 @@ def test_content_tells_references_apart(
     assert len({id(other) for other in (first, *others)}) == len(embedded) == 5
 
 
+@pytest.mark.parametrize("protocol", ["paper", "float"])
+def test_a_column_of_samples(encoder: Encoder, sound: Sound, protocol: str) -> None:
+    """Of mono audio that lies between other channels, and is written over once it was read."""
+    references, columns = References(encoder), np.stack([sound(), sound(seed=1)], axis=1)
+    first = references.get(columns[:, 0], sample_rate=RATE, protocol=protocol)
+    assert references.get(sound(), sample_rate=RATE, protocol=protocol) is first
+    score = mertric.score(columns[:, 0], columns[:, 1], encoder=encoder, sample_rate=RATE, protocol=protocol)
+    assert score == mertric.score(sound(), sound(seed=1), encoder=encoder, sample_rate=RATE, protocol=protocol)
+
+
 def test_the_longest_not_asked_for_goes_first(encoder: Encoder, sound: Sound, embedded: list[int]) -> None:
     one = References(encoder).get(sound(), sample_rate=RATE)
     assert one.nbytes == 37 * 64 * 2 + 37 * 64 * 8 + 2 * 64 * 8

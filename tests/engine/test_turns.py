@@ -38,7 +38,7 @@ def test_many_have_a_turn_together() -> None:
 
 def test_one_alone_goes_before_those_that_come_later() -> None:
     turns, seen = Turns(), []
-    begun, leave = threading.Event(), threading.Event()
+    begun, leave, asked = threading.Event(), threading.Event(), threading.Event()
 
     def first() -> None:
         with turns.together():
@@ -46,42 +46,47 @@ def test_one_alone_goes_before_those_that_come_later() -> None:
             leave.wait(PATIENCE)
             seen.append("first")
 
-    def alone(name: str) -> None:
+    def alone() -> None:
+        asked.set()
         with turns.alone():
-            seen.append(name)
-            time.sleep(0.05)
-            seen.append(name)
+            seen.append("alone")
 
     def later() -> None:
         with turns.together():
             seen.append("later")
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(3) as pool:
         futures = [pool.submit(first)]
         assert begun.wait(PATIENCE)
-        futures += [pool.submit(alone, "one"), pool.submit(alone, "other")]
+        futures.append(pool.submit(alone))
+        assert asked.wait(PATIENCE)
         until = time.monotonic() + PATIENCE
-        while turns._alone < 2 and time.monotonic() < until:
+        while not turns._gate.locked() and time.monotonic() < until:
             time.sleep(0.001)
         futures.append(pool.submit(later))
-        time.sleep(0.05)
         assert seen == []
         leave.set()
         for future in futures:
             future.result()
-    assert seen[0] == "first"
-    assert seen[1:] in (["one", "one", "other", "other", "later"], ["other", "other", "one", "one", "later"])
+    assert seen == ["first", "alone", "later"]
 
 
 @pytest.mark.parametrize("name", ["together", "alone"])
 def test_a_turn_ends_with_an_error(name: str) -> None:
-    turns = Turns()
+    turns, seen = Turns(), []
     with pytest.raises(ValueError, match="no"), getattr(turns, name)():
         raise ValueError("no")
-    with turns.alone():
-        pass
-    with turns.together():
-        pass
+
+    def take() -> None:
+        with turns.alone():
+            seen.append("alone")
+        with turns.together():
+            seen.append("together")
+
+    thread = threading.Thread(target=take, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert seen == ["alone", "together"]
 
 
 @pytest.mark.parametrize("nvidia", [True, False])
@@ -92,8 +97,9 @@ def test_a_recording_waits_for_the_runs_of_other_threads(
     fixed = FixedShapes(attention={"fp32": "fused"}, captured=True)
     monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], nvidia=nvidia, fixed=fixed))
     encoder = Encoder(bundle, provider="cpu")
-    running, beside, begun = [0], [], threading.Event()
-    run, record = Session._run, BoundSession._run
+    beside, begun, recording, asked = [], threading.Event(), threading.Event(), threading.Event()
+    run, record, alone = Session._run, BoundSession._run, Turns.alone
+    running = [0]
 
     def run_slowly(self: Session, inputs: Any) -> Any:
         if self._bound is not None:
@@ -101,22 +107,27 @@ def test_a_recording_waits_for_the_runs_of_other_threads(
         running[0] += 1
         if not begun.is_set():
             begun.set()
-            time.sleep(1)
+            (asked if nvidia else recording).wait(PATIENCE)
         try:
             return run(self, inputs)
         finally:
             running[0] -= 1
 
     def watch(self: BoundSession) -> None:
-        before = running[0]
+        beside.append(running[0])
+        recording.set()
         record(self)
-        beside.append(max(before, running[0]))
+
+    def ask(self: Turns) -> Any:
+        asked.set()
+        return alone(self)
 
     monkeypatch.setattr(Session, "_run", run_slowly)
     monkeypatch.setattr(BoundSession, "_run", watch)
+    monkeypatch.setattr(Turns, "alone", ask)
     with ThreadPoolExecutor(1) as pool:
         other = pool.submit(encoder.embed, sound(4000), sample_rate=24000)
         assert begun.wait(PATIENCE)
         encoder._network.fix(1, 10, (4,))
         other.result()
-    assert (max(beside) == 0) == nvidia
+    assert beside[0] == (0 if nvidia else 1)
