@@ -173,8 +173,9 @@ class Encoder:
             return self.read(audio, sample_rate, rules, name=f"array {number} of the batch")
 
         numbered = list(enumerate(audios, 1))
-        long = any(isinstance(audio, (str, Path)) or getattr(audio, "nbytes", 0) >= _LARGE for audio in audios)
-        return self.embed_samples_batch(self._each(read, numbered, worth=long), layers=chosen)
+        ready = sample_rate == self.bundle.sample_rate and not any(isinstance(audio, (str, Path)) for audio in audios)
+        large = any(getattr(audio, "nbytes", 0) >= _LARGE for audio in audios)
+        return self.embed_samples_batch(self._each(read, numbered, worth=large or not ready), layers=chosen)
 
     def stream(
         self,
