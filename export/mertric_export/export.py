@@ -94,8 +94,8 @@ def export_checkpoint(
     weights
         Which weights file to read, see `read_checkpoint`.
     precisions
-        What the bundle is for beside fp32: ``fp16``, ``bf16``, ``int8``. Each must come close enough to fp32 on a
-        provider of this machine, or emulated; providers on which it does not are refused it.
+        What the bundle is for beside fp32: ``fp16``, ``bf16``, ``bf16x3``, ``int8``. Each must come close enough to
+        fp32 on a provider of this machine, or emulated; providers on which it does not are refused it.
     material
         Audio to compare the precisions on, and every provider here in fp32; None compares only the precisions, on
         made-up music.
@@ -118,22 +118,23 @@ def export_checkpoint(
         A precision is not known.
     """
     output, wanted = Path(output).absolute(), all_precisions(precisions)
+    written = [precision for precision in wanted if precision in PRECISIONS]
     with new_directory(output, manifest=MANIFEST, force=force) as directory:
         notify("reading the checkpoint")
         checkpoint = read_checkpoint(source, weights=weights)
         notify("measuring means")
         centred = centre(checkpoint.config, checkpoint.tensors, measure_means(checkpoint))
         notify("writing graphs and weights")
-        for precision in wanted:
+        for precision in written:
             _write_graphs(checkpoint.config, centred, directory / precision, precision)
         _write_fold(checkpoint, directory / FOLD)
         manifest = _manifest(checkpoint, provenance, directory, wanted)
         write_manifest(directory, manifest)
         notify("checking against a float64 forward pass")
-        parity = verify(checkpoint, directory, wanted)
+        parity = verify(checkpoint, directory, written)
         parity["precisions"] = compare_precisions(directory, wanted, material, notify=notify)
         refused = hold_to_bounds(parity["precisions"]) if bounds else {}
-        for precision in refused:
+        for precision in refused.keys() & {*written}:
             if not runs_graphs(precision) - refused[precision].keys():
                 shutil.rmtree(directory / precision)
         files = {name: facts for name, facts in manifest["files"].items() if (directory / name).is_file()}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mertric_export.material import Material
 
-BOUNDS = {"fp32": 0.005, "fp16": 0.005, "bf16": 0.02, "int8": 0.02}
+BOUNDS = {"fp32": 0.005, "fp16": 0.005, "bf16": 0.02, "bf16x3": 0.001, "int8": 0.02}
 """Largest change of a metric by a precision, as `Comparison` measures it."""
 
 

@@ -189,6 +189,8 @@ def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch
         ("bf16", ("tensorrt", "openvino", "cpu"), ["openvino", "cuda (emulated)"]),
         ("bf16", ("cpu",), ["cuda (emulated)"]),
         ("bf16", ("amx", "openvino", "cpu"), ["amx", "openvino", "cuda (emulated)"]),
+        ("bf16x3", ("amx", "openvino", "cpu"), ["amx"]),
+        ("bf16x3", ("cpu",), []),
         ("int8", ("openvino", "cpu"), ["openvino", "cpu"]),
         ("int8", ("cuda", "cpu"), ["cpu"]),
     ],
@@ -205,7 +207,7 @@ def test_where_a_precision_is_checked(
 
 def test_every_provider_is_compared_in_fp32_with_material(only: Callable[..., None]) -> None:
     only("cuda", "amx", "openvino", "cpu")
-    others = [("cuda", "fp32", False), ("openvino", "fp32", False)]
+    others = [("cuda", "fp32", False), ("amx", "fp32", False), ("openvino", "fp32", False)]
     assert gate._sides(["fp32"], others=True) == others
     lower = [("cuda", "fp16", False), ("openvino", "int8", False), ("cpu", "int8", False)]
     assert gate._sides(["fp32", "fp16", "int8"], others=True) == [*lower, *others]
@@ -387,7 +389,7 @@ def test_options_that_do_not_go_together(source: Path, tmp_path: Path) -> None:
     place = (source, "-o", tmp_path / "bundle")
     code, output = invoke(*place, "--precision", "fp8")
     assert code == 2
-    assert "'fp8' is not one of 'fp32', 'fp16', 'bf16', 'int8'" in output
+    assert "'fp8' is not one of 'fp32', 'fp16', 'bf16', 'bf16x3', 'int8'" in output
     code, output = invoke(*place, "--csv", tmp_path / "t.csv", "--precision", "fp32")
     assert code == 2
     assert "--csv and --json are for what --precision and --verify compare" in output

@@ -37,25 +37,28 @@ class FrontEnd:
     chunk
         Frames in the convolutions at a time; None for the provider's own. Any number gives the same result; it bounds
         memory.
+    pieces
+        Of each number, see `mertric.kernels.bfloat16`.
     team
         The threads.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, team: Team) -> None:
-        self._bundle, self._team = bundle, team
+    def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, pieces: int, team: Team) -> None:
+        self._bundle, self._pieces, self._team = bundle, pieces, team
         self._chunk = chunk or device.provider.chunk
         self._first = bundle.first_convolution()
-        self._weights = read_front_end(bundle, device.graphs)
+        self._weights = read_front_end(bundle, device.graphs, pieces=pieces)
         self._channels = len(self._first.weight)
-        self._steps = -(-(3 * self._first.taps + 2) // STEP)
+        self._steps = -(-(self._first.taps + 1) // STEP)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
         self._zeros = np.zeros(max(bundle.channels), np.float32)
 
     def entry(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
         frames = self._bundle.frames(samples.size)
-        clip = fold(self._first, samples).split()
-        first = np.zeros(self._channels // BLOCK * self._steps * PACKED, np.uint16)
+        clip = fold(self._first, samples)
+        # Two pieces at least: a clip's weights are its own, and so would their roundings be (`FoldedClip.split`).
+        first = np.zeros((max(2, self._pieces), self._channels // BLOCK * self._steps * PACKED), np.uint16)
         pack(np.ascontiguousarray(clip.weights), first)
         whole = np.zeros((_whole(frames), self._bundle.dim), np.float32)
         features = whole[:frames]
@@ -74,7 +77,7 @@ class FrontEnd:
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take."""
         rows = self._bundle.rows_per_frame * (min(frames, self._chunk * self._team.threads) + 1)
-        return 3 * rows * self._channels + 10 * frames * self._bundle.dim
+        return 3 * self._pieces * rows * self._channels + (8 + 2 * self._pieces) * frames * self._bundle.dim
 
     def _convolve(
         self, clip: FoldedClip, first: NDArray[np.uint16], features: NDArray[np.float32], chunk: tuple[int, int]
@@ -82,15 +85,15 @@ class FrontEnd:
         """Write the features of a chunk's frames, the one that it begins with to the one before its end."""
         weights, start, count = self._weights, chunk[0], chunk[1] - chunk[0]
         last = self._last_convolution(clip, first, start, count)
-        narrow = np.empty(last.shape, np.uint16)
+        narrow = self._space(last.size)
         if weights.norm is None:
-            round_rows(last, narrow)
+            round_rows(last, narrow, 0)
         else:
-            normalize(last, weights.norm.weight, weights.norm.bias, self._epsilon, False, narrow)
-        projected = np.zeros((len(narrow), self._bundle.dim), np.float32)
+            normalize(last, weights.norm.weight, weights.norm.bias, self._epsilon, False, narrow, 0)
+        projected = np.zeros((len(last), self._bundle.dim), np.float32)
         dense = weights.projection
         dense_add(
-            *(narrow.reshape(-1), 0, last.shape[1], _blocks(count), dense.weight, dense.steps, dense.bias.size),
+            *(narrow, 0, last.shape[1], _blocks(count), dense.weight, dense.steps, dense.bias.size),
             *(dense.bias, False, projected.reshape(-1), 0, projected.shape[1]),
         )
         features[start : chunk[1]] = projected[:count]
@@ -100,16 +103,18 @@ class FrontEnd:
     ) -> NDArray[np.float32]:
         """Return what the last convolution gives for `count` frames from `start` on, in whole blocks of rows."""
         weights, rows, channels, none = self._weights, self._rows(count), self._channels, self._zeros
-        high, _, low = clip.samples
-        windows = np.empty((_whole(rows[0]), self._steps * STEP), np.uint16)
-        write_windows(high, low, start * self._bundle.rows_per_frame * clip.stride, clip.stride, clip.taps, windows)
-        value = _space(rows, 0, channels)
+        (samples,), columns = clip.samples, self._steps * STEP
+        windows = np.empty((len(first), _whole(rows[0]) * columns), np.uint16)
+        begin = start * self._bundle.rows_per_frame * clip.stride
+        write_windows(samples, begin, clip.stride, clip.taps, columns, windows)
+        value = self._space(_needed(rows, 0) * channels)
         dense_narrow(
-            *(windows.reshape(-1), 0, windows.shape[1], _blocks(rows[0]), first, self._steps, channels),
+            *(windows, 0, columns, _blocks(rows[0]), first, self._steps, channels),
             *(none, True, none, value, 0, channels),
         )
         for index, dense in enumerate(weights.convolutions[:-1], 1):
-            following, wider = _space(rows, index, dense.bias.size), dense.bias.size
+            wider = dense.bias.size
+            following = self._space(_needed(rows, index) * wider)
             dense_narrow(
                 *(value, 0, 2 * channels, _blocks(rows[index]), dense.weight, dense.steps, wider),
                 *(dense.bias, True, none, following, 0, wider),
@@ -126,17 +131,21 @@ class FrontEnd:
     def _add_positions(self, features: NDArray[np.float32], frames: int, group: int) -> None:
         """Add a group of the positional convolution to features, whole blocks of rows, `frames` of them the clip's."""
         dense, width, taps = self._weights.positions[group], self._weights.width, self._bundle.position_taps
-        rows = np.zeros((len(features) + taps, width), np.uint16)
-        round_columns(features[:frames], group * width, rows, taps // 2)
+        rows = np.zeros((self._pieces, (len(features) + taps) * width), np.uint16)
+        round_columns(features[:frames], group * width, width, rows, taps // 2)
         dense_add(
-            *(rows.reshape(-1), 0, width, len(features) // BLOCK, dense.weight, dense.steps, width),
+            *(rows, 0, width, len(features) // BLOCK, dense.weight, dense.steps, width),
             *(dense.bias, True, features.reshape(-1), group * width, features.shape[1]),
         )
 
     def _normalize(self, norm: Norm, features: NDArray[np.float32], part: tuple[int, int]) -> None:
         """Normalise the features of a part of the frames in place."""
         own = features[slice(*part)]
-        normalize(own, norm.weight, norm.bias, self._epsilon, True, np.empty(own.shape, np.uint16))
+        normalize(own, norm.weight, norm.bias, self._epsilon, True, np.empty((1, own.size), np.uint16), 0)
+
+    def _space(self, numbers: int) -> NDArray[np.uint16]:
+        """Return room for numbers."""
+        return np.empty((self._pieces, numbers), np.uint16)
 
     def _rows(self, count: int) -> list[int]:
         """Rows of each convolution, the first one's first, that so many frames see."""
@@ -146,13 +155,13 @@ class FrontEnd:
         return rows[::-1]
 
 
-def _space(rows: Sequence[int], index: int, channels: int) -> NDArray[np.uint16]:
-    """Return room for what a convolution gives, in whole blocks of rows, and for all that such of the next one read.
+def _needed(rows: Sequence[int], index: int) -> int:
+    """Return how many rows a convolution gives in whole blocks, or, if more, such of the next one read.
 
     What stands beyond its own rows makes rows of the next one that nothing reads.
     """
     read = 2 * _whole(rows[index + 1]) + rows[index] - 2 * rows[index + 1]
-    return np.empty(max(_whole(rows[index]), read) * channels, np.uint16)
+    return max(_whole(rows[index]), read)
 
 
 def _blocks(rows: int) -> int:

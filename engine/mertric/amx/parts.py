@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.kernels.sizes import BLOCK
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
-
-Number = TypeVar("Number", np.float32, np.uint16)
 
 
 class Part(NamedTuple):
@@ -60,7 +57,7 @@ class Part(NamedTuple):
         """Its frames, without what the last block has beyond the clip's end."""
         return min(self.frames, self.last_own * BLOCK) - self.start
 
-    def of(self, array: NDArray[Number]) -> NDArray[Number]:
+    def of(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return its rows of an array that holds those of all clips."""
         return array[self.first * BLOCK : (self.first + self.blocks) * BLOCK]
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from mertric.bundle import Bundle
     from mertric.device import Device
 
+PIECES = {"bf16": 1, "bf16x3": 2, "fp32": 3}
+"""Pieces of bfloat16 that numbers have in each precision."""
+
 
 def open_stages(bundle: Bundle, *, device: Device, chunk: int | None) -> tuple[FrontEnd, Transformer]:
     """Read the weights of a bundle whose model is for tiles, see `mertric.amx.suited`.
@@ -22,9 +25,12 @@ def open_stages(bundle: Bundle, *, device: Device, chunk: int | None) -> tuple[F
     BundleError
         They are not there, or cannot be read.
     """
-    team = Team(device.threads)
+    team, pieces = Team(device.threads), PIECES[device.precision]
     try:
-        return FrontEnd(bundle, device=device, chunk=chunk, team=team), Transformer(bundle, device=device, team=team)
+        return (
+            FrontEnd(bundle, device=device, chunk=chunk, pieces=pieces, team=team),
+            Transformer(bundle, device=device, pieces=pieces, team=team),
+        )
     except KeyError as error:
         problem = f"{bundle.path} has no weight {error} in {device.graphs}. Export the bundle again."
         raise BundleError(problem) from error

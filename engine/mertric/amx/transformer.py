@@ -39,10 +39,10 @@ class _Room:
     ----------
     state : float32 [rows, dim]
         What enters or leaves a layer, the residual.
-    narrow : uint16 [rows, dim]
+    narrow : uint16 [pieces, rows * dim]
         The same, or its LayerNorm, in bfloat16.
-    queries : uint16 [rows * dim]
-    keys, values : uint16 [2, rows * dim]
+    queries : uint16 [pieces, rows * dim]
+    keys, values : uint16 [2, pieces, rows * dim]
         Of layers with even and with odd numbers: some parts are in the next layer while others attend in this one.
     """
 
@@ -60,13 +60,15 @@ class Transformer:
     ----------
     bundle, device
         What runs where.
+    pieces
+        Of each number, see `mertric.kernels.bfloat16`.
     team
         The threads.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, team: Team) -> None:
-        self._bundle, self._team = bundle, team
-        self._layers, self._last = read_layers(bundle, device.graphs)
+    def __init__(self, bundle: Bundle, *, device: Device, pieces: int, team: Team) -> None:
+        self._bundle, self._pieces, self._team = bundle, pieces, team
+        self._layers, self._last = read_layers(bundle, device.graphs, pieces=pieces)
         self._zeros = np.zeros(bundle.dim, np.float32)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
         self._scale = np.float32((bundle.dim // bundle.heads) ** -0.5 * math.log2(math.e))
@@ -79,10 +81,10 @@ class Transformer:
         rows = blocks * BLOCK
         room = _Room(
             state=np.zeros((rows, dim), np.float32),
-            narrow=np.empty((rows, dim), np.uint16),
-            queries=np.empty(rows * dim, np.uint16),
-            keys=np.empty((2, rows * dim), np.uint16),
-            values=np.empty((2, rows * dim), np.uint16),
+            narrow=np.empty((self._pieces, rows * dim), np.uint16),
+            queries=np.empty((self._pieces, rows * dim), np.uint16),
+            keys=np.empty((2, self._pieces, rows * dim), np.uint16),
+            values=np.empty((2, self._pieces, rows * dim), np.uint16),
         )
         for part in parts:
             part.of(room.state)[: part.inside] = entries[part.clip][part.start : part.start + part.inside]
@@ -101,8 +103,10 @@ class Transformer:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames."""
         rows = clips * -(-frames // BLOCK) * BLOCK
         dim = self._bundle.dim
-        own = self._team.threads * BLOCK * (6 * frames + 2 * _MOST * (self._layers[0].inner.bias.size + dim))
-        return rows * dim * (4 + 6 * 2 + 4 * layers) + own
+        half = 2 * self._pieces
+        widest = self._layers[0].inner.bias.size + dim
+        own = self._team.threads * BLOCK * ((4 + half) * frames + half * _MOST * widest)
+        return rows * dim * (4 + 6 * half + 4 * layers) + own
 
     def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
         """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
@@ -117,40 +121,41 @@ class Transformer:
 
     def _enter(self, room: _Room, part: Part) -> None:
         """Get a part ready for the first layer."""
-        layer, state, narrow = self._layers[0], part.of(room.state), part.of(room.narrow)
+        layer, state = self._layers[0], part.of(room.state)
         if layer.mean is not None:
             state -= layer.mean
         if self._bundle.pre_norm:
-            self._normalize(state, layer.first, narrow, replace=False)
+            self._normalize(room, part, layer.first, replace=False)
         else:
-            round_rows(state, narrow)
+            round_rows(state, room.narrow, self._place(part))
         self._project(room, 0, part)
 
     def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> None:
         """Take a part through layer `number` - 1 to hidden state `number`, and get it ready for the next layer."""
         bundle, layer = self._bundle, self._layers[number - 1]
-        state, narrow = part.of(room.state), part.of(room.narrow)
+        state, place = part.of(room.state), self._place(part)
         following = self._layers[number] if number < bundle.layers else None
-        size, turn = narrow.size, (number - 1) % 2
-        attended = np.empty(size, np.uint16)
+        turn = (number - 1) % 2
+        attended = np.empty((self._pieces, state.size), np.uint16)
         attend(
-            *(room.queries, part.first * BLOCK * bundle.dim, part.blocks, bundle.heads, room.keys[turn]),
+            *(room.queries, place, part.blocks, bundle.heads, room.keys[turn]),
             *(room.values[turn], len(room.state) // BLOCK, part.begin, part.frames, self._scale, attended, 0),
         )
         _add(attended, layer.out, state)
-        self._normalize(state, layer.first if not bundle.pre_norm else layer.final, narrow, replace=not bundle.pre_norm)
-        inner = np.empty(len(narrow) * layer.inner.bias.size, np.uint16)
+        norm = layer.first if not bundle.pre_norm else layer.final
+        self._normalize(room, part, norm, replace=not bundle.pre_norm)
+        inner = np.empty((self._pieces, len(state) * layer.inner.bias.size), np.uint16)
         dense_narrow(
-            *(narrow.reshape(-1), 0, bundle.dim, part.blocks, layer.inner.weight, layer.inner.steps),
+            *(room.narrow, place, bundle.dim, part.blocks, layer.inner.weight, layer.inner.steps),
             *(layer.inner.bias.size, layer.inner.bias, True, layer.inner_mean, inner, 0, layer.inner.bias.size),
         )
         _add(inner, layer.outer, state)
         if not bundle.pre_norm:
-            self._normalize(state, layer.final, narrow, replace=True)
+            self._normalize(room, part, layer.final, replace=True)
         elif following is not None:
-            self._normalize(state, following.first, narrow, replace=False)
+            self._normalize(room, part, following.first, replace=False)
         elif self._last is not None:
-            self._normalize(state, self._last, narrow, replace=True)
+            self._normalize(room, part, self._last, replace=True)
         part.keep(number, layers, state, following.mean if following is not None else None)
         if following is not None and number < max(layers):
             self._project(room, number, part)
@@ -158,23 +163,30 @@ class Transformer:
     def _project(self, room: _Room, number: int, part: Part) -> None:
         """Write a part's queries, keys and values for layer `number`."""
         layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
-        rows = part.of(room.narrow).reshape(-1), 0, dim, part.blocks
+        place = self._place(part)
+        rows = room.narrow, place, dim, part.blocks
         query = layer.query
         dense_narrow(
             *(*rows, query.weight, query.steps, dim, query.bias),
-            *(False, self._zeros, room.queries, part.first * BLOCK * dim, dim),
+            *(False, self._zeros, room.queries, place, dim),
         )
         turn, heads = number % 2, self._bundle.heads
         pack_keys(*rows, layer.key.weight, layer.key.steps, blocks, part.first, heads, room.keys[turn])
         pack_values(*rows, layer.value.weight, layer.value.steps, blocks, part.first, room.values[turn])
 
-    def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: NDArray[np.uint16], *, replace: bool) -> None:
-        normalize(state, norm.weight, norm.bias, self._epsilon, replace, narrow)
+    def _normalize(self, room: _Room, part: Part, norm: Norm, *, replace: bool) -> None:
+        """Write the LayerNorm of a part's rows in bfloat16 and, to `replace` them, over them."""
+        state, place = part.of(room.state), self._place(part)
+        normalize(state, norm.weight, norm.bias, self._epsilon, replace, room.narrow, place)
+
+    def _place(self, part: Part) -> int:
+        """Where a part's rows begin among the numbers of those of all clips."""
+        return part.first * BLOCK * self._bundle.dim
 
 
 def _add(rows: NDArray[np.uint16], dense: Dense, state: NDArray[np.float32]) -> None:
     """Add a product of rows, and what goes with it, to the residual."""
     dense_add(
-        *(rows, 0, rows.size // len(state), len(state) // BLOCK, dense.weight, dense.steps, dense.bias.size),
+        *(rows, 0, rows.shape[1] // len(state), len(state) // BLOCK, dense.weight, dense.steps, dense.bias.size),
         *(dense.bias, False, state.reshape(-1), 0, state.shape[1]),
     )

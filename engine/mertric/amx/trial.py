@@ -28,10 +28,10 @@ def square_unit_matrix() -> NDArray[np.float32]:
     """
     if problem := request_tiles():
         raise ProviderError(problem)
-    rows, packed = np.zeros((BLOCK, BLOCK), np.uint16), np.zeros(PACKED, np.uint16)
-    np.fill_diagonal(rows, _ONE)
+    rows, packed = np.zeros((1, BLOCK * BLOCK), np.uint16), np.zeros((1, PACKED), np.uint16)
+    rows[0, :: BLOCK + 1] = _ONE
     pack(np.eye(BLOCK, dtype=np.float32), packed)
     out = np.zeros((BLOCK, BLOCK), np.float32)
     bias = np.zeros(BLOCK, np.float32)
-    dense_add(rows.reshape(-1), 0, BLOCK, 1, packed, 1, BLOCK, bias, False, out.reshape(-1), 0, BLOCK)
+    dense_add(rows, 0, BLOCK, 1, packed, 1, BLOCK, bias, False, out.reshape(-1), 0, BLOCK)
     return out[:2, :2]

@@ -1,4 +1,4 @@
-"""A bundle's float32 weights, rounded to bfloat16 and packed as the kernels read them."""
+"""A bundle's float32 weights, in pieces of bfloat16 and packed as the kernels read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mertric.kernels.sizes import BLOCK, PACKED, STEP
 from mertric.metrics.parallel import map_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -37,7 +37,7 @@ class Dense:
 
     Attributes
     ----------
-    weight : uint16
+    weight : uint16 [pieces, numbers]
         Packed, see `mertric.kernels.dense`.
     steps : int
         Its inner dimension, in steps.
@@ -116,8 +116,8 @@ class FrontEndWeights:
     entry: Norm | None
 
 
-def read_front_end(bundle: Bundle, precision: str) -> FrontEndWeights:
-    """Read the weights of the front end and of the positional convolution.
+def read_front_end(bundle: Bundle, precision: str, *, pieces: int) -> FrontEndWeights:
+    """Read the weights of the front end and of the positional convolution, in so many pieces.
 
     Raises
     ------
@@ -129,21 +129,22 @@ def read_front_end(bundle: Bundle, precision: str) -> FrontEndWeights:
     positions = Initializers(bundle.graphs(precision) / POSITIONS)
     width = bundle.dim // bundle.position_groups
     biases = positions[f"{_POSITIONS}.bias"].reshape(-1, width)
+    dense = partial(_dense, pieces)
     return FrontEndWeights(
         convolutions=tuple(
-            _dense(matrix, tensors.get(f"{_CONV}.{number}.bias")) for number, matrix in enumerate(matrices, 1)
+            dense(matrix, tensors.get(f"{_CONV}.{number}.bias")) for number, matrix in enumerate(matrices, 1)
         ),
         taps=tuple(len(matrix) // channels for matrix, channels in zip(matrices, bundle.channels[:-1], strict=True)),
         norm=_optional_norm(tensors, f"{_PROJECTION}.layer_norm"),
-        projection=_dense(tensors[f"{_PROJECTION}.projection.weight"], tensors[f"{_PROJECTION}.projection.bias"]),
-        positions=tuple(_dense(*group) for group in zip(_groups(positions, width), biases, strict=True)),
+        projection=dense(tensors[f"{_PROJECTION}.projection.weight"], tensors[f"{_PROJECTION}.projection.bias"]),
+        positions=tuple(dense(*group) for group in zip(_groups(positions, width), biases, strict=True)),
         width=width,
         entry=_optional_norm(positions, "encoder.layer_norm"),
     )
 
 
-def read_layers(bundle: Bundle, precision: str) -> tuple[list[Layer], Norm | None]:
-    """Read the layers' weights, and those of the LayerNorm after the last, if there is one.
+def read_layers(bundle: Bundle, precision: str, *, pieces: int) -> tuple[list[Layer], Norm | None]:
+    """Read the layers' weights, in so many pieces, and those of the LayerNorm after the last, if there is one.
 
     Raises
     ------
@@ -151,21 +152,21 @@ def read_layers(bundle: Bundle, precision: str) -> tuple[list[Layer], Norm | Non
         They cannot be read.
     """
     tensors = Initializers(bundle.graphs(precision) / encoder_graph(GRAPHS))
-    layers = map_threads(partial(_layer, tensors), range(bundle.layers))
+    layers = map_threads(partial(_layer, tensors, partial(_dense, pieces)), range(bundle.layers))
     return layers, _optional_norm(tensors, "encoder.layer_norm")
 
 
-def _layer(tensors: Tensors, index: int) -> Layer:
+def _layer(tensors: Tensors, dense: Callable[..., Dense], index: int) -> Layer:
     name = f"encoder.layers.{index}"
     attention, feed_forward = f"{name}.attention", f"{name}.feed_forward"
     inner, outer = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
     return Layer(
-        query=_dense(tensors[f"{attention}.q_proj.weight"], tensors[f"{attention}.q_proj.bias"]),
-        key=_dense(tensors[f"{attention}.k_proj.weight"]),
-        value=_dense(tensors[f"{attention}.v_proj.weight"]),
-        out=_dense(tensors[f"{attention}.out_proj.weight"], tensors[f"{attention}.residual"]),
-        inner=_dense(_sliced(tensors, f"{inner}.{{}}.weight", 1), _sliced(tensors, f"{inner}.{{}}.bias")),
-        outer=_dense(_sliced(tensors, f"{outer}.{{}}.weight"), tensors[f"{feed_forward}.whole_residual"]),
+        query=dense(tensors[f"{attention}.q_proj.weight"], tensors[f"{attention}.q_proj.bias"]),
+        key=dense(tensors[f"{attention}.k_proj.weight"]),
+        value=dense(tensors[f"{attention}.v_proj.weight"]),
+        out=dense(tensors[f"{attention}.out_proj.weight"], tensors[f"{attention}.residual"]),
+        inner=dense(_sliced(tensors, f"{inner}.{{}}.weight", 1), _sliced(tensors, f"{inner}.{{}}.bias")),
+        outer=dense(_sliced(tensors, f"{outer}.{{}}.weight"), tensors[f"{feed_forward}.whole_residual"]),
         inner_mean=_sliced(tensors, f"{inner}.{{}}.mean"),
         first=_norm(tensors, f"{name}.layer_norm"),
         final=_norm(tensors, f"{name}.final_layer_norm"),
@@ -203,9 +204,9 @@ def _norm(tensors: Tensors, name: str) -> Norm:
     return Norm(np.array(tensors[f"{name}.weight"]), np.array(tensors[f"{name}.bias"]))
 
 
-def _dense(matrix: Singles, bias: Singles | None = None) -> Dense:
+def _dense(pieces: int, matrix: Singles, bias: Singles | None = None) -> Dense:
     steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
-    weight = np.zeros(steps * blocks * PACKED, np.uint16)
+    weight = np.zeros((pieces, steps * blocks * PACKED), np.uint16)
     pack(np.array(matrix, order="C"), weight)  # a copy: of read-only arrays `pack` would be compiled once more
     filled = np.zeros(blocks * BLOCK, np.float32)
     if bias is not None:

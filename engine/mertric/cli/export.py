@@ -27,7 +27,7 @@ _COLUMNS = (
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+    type=click.Choice(["fp32", "fp16", "bf16", "bf16x3", "int8"]),
     help="Export for this precision too, if the metrics stay close enough to fp32; can be given several times.",
 )
 @click.option(

@@ -1,8 +1,8 @@
 """Attention in bfloat16 over the frames of one clip, for a block of queries at a time: never frames x frames.
 
 Keys and values are second factors of products, so the products that make them write them as such, packed by heads:
-keys [heads, blocks, head_dim / STEP, PACKED], whose columns are frames, and values [heads, head_dim / BLOCK, blocks,
-PACKED], whose inner dimension is. A block is `BLOCK` frames, of one clip.
+keys [pieces, heads * blocks * head_dim / STEP * PACKED], whose columns are frames, and values [pieces, heads *
+head_dim / BLOCK * blocks * PACKED], whose inner dimension is. A block is `BLOCK` frames, of one clip.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.kernels.activations import power_of_two
-from mertric.kernels.bfloat16 import rounded
+from mertric.kernels.activations import fine_power_of_two, power_of_two
+from mertric.kernels.bfloat16 import rounded, store_lanes
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import greatest, highest, load, spread, store, store_rounded, total
+from mertric.kernels.lanes import greatest, highest, kept, load, spread, store, total
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block
 
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 
 _ONE = BLOCK * BLOCK
 _WIDTH = BLOCK // SINGLES
+
+
+@kernel()
+def _take_off(product: Singles) -> None:
+    """Leave of numbers what their first piece does not hold."""
+    for j in range(product.size // SINGLES):
+        value = load(product, j)
+        store(product, j, value - kept(value))
 
 
 @kernel()
@@ -44,20 +52,22 @@ def pack_keys(
     """Write the keys of `rows` blocks of rows, see `dense_narrow`, as those from number `block` of `blocks`."""
     product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
-    columns = weight.size // (steps * PACKED)
+    columns = weight.shape[1] // (steps * PACKED)
     parts = columns // heads
     for n in range(columns):
         head, part = n // parts, n % parts
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
             to = ((head * blocks + block + m) * parts + part) * PACKED
-            for tile in range(2):
-                for pair in range(STEP // 2):
-                    line = to + tile * (PACKED // 2) + pair * STEP
-                    for i in range(16):
-                        source = (tile * 16 + i) * BLOCK + 2 * pair
-                        keys[line + 2 * i] = rounded(product[source])
-                        keys[line + 2 * i + 1] = rounded(product[source + 1])
+            for piece in range(keys.shape[0]):
+                for tile in range(2):
+                    for pair in range(STEP // 2):
+                        line = to + tile * (PACKED // 2) + pair * STEP
+                        for i in range(16):
+                            source = (tile * 16 + i) * BLOCK + 2 * pair
+                            keys[piece, line + 2 * i] = rounded(product[source])
+                            keys[piece, line + 2 * i + 1] = rounded(product[source + 1])
+                _take_off(product)
     end()
 
 
@@ -68,17 +78,19 @@ def pack_values(
     """Write the values of `rows` blocks of rows, as `pack_keys` does the keys."""
     product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
-    for n in range(weight.size // (steps * PACKED)):
+    for n in range(weight.shape[1] // (steps * PACKED)):
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
             to = (n * blocks + block + m) * PACKED
-            for tile in range(2):
-                for pair in range(STEP // 2):
-                    line = to + tile * (PACKED // 2) + pair * STEP
-                    source = 2 * pair * BLOCK + tile * 16
-                    for j in range(16):
-                        values[line + 2 * j] = rounded(product[source + j])
-                        values[line + 2 * j + 1] = rounded(product[source + BLOCK + j])
+            for piece in range(values.shape[0]):
+                for tile in range(2):
+                    for pair in range(STEP // 2):
+                        line = to + tile * (PACKED // 2) + pair * STEP
+                        source = 2 * pair * BLOCK + tile * 16
+                        for j in range(16):
+                            values[piece, line + 2 * j] = rounded(product[source + j])
+                            values[piece, line + 2 * j + 1] = rounded(product[source + BLOCK + j])
+                _take_off(product)
     end()
 
 
@@ -97,12 +109,12 @@ def attend(
     out: Halves,
     to: int,
 ) -> None:
-    """Write what `rows` blocks of queries attend to, in bfloat16, to `out` from `to` on, [rows * BLOCK, dim].
+    """Write what `rows` blocks of queries attend to, in bfloat16, to `out` from `to` on, [pieces, rows * BLOCK * dim].
 
     Parameters
     ----------
     queries, at
-        [rows * BLOCK, dim] from `at` on.
+        [pieces, rows * BLOCK * dim] from `at` on.
     blocks, block
         Of keys and values in all, and the first of the clip's.
     frames
@@ -110,12 +122,12 @@ def attend(
     scale
         Of the scores, times the logarithm of e to base 2.
     """
-    parts = keys.size // (heads * blocks * PACKED)
+    parts = keys.shape[1] // (heads * blocks * PACKED)
     dim = heads * parts * BLOCK
     count = (frames + BLOCK - 1) // BLOCK
     inside = frames - (count - 1) * BLOCK
     scores = np.empty(count * _ONE, np.float32)
-    shares = np.empty(count * _ONE, np.uint16)
+    shares = np.empty((queries.shape[0], count * _ONE), np.uint16)
     tops = np.empty(BLOCK * SINGLES, np.float32)
     weights = np.empty(BLOCK, np.float32)
     product = np.empty(_ONE, np.float32)
@@ -137,9 +149,10 @@ def attend(
                 top, sums = spread(highest(load(tops, i)) * scale), spread(np.float32(0))
                 for key in range(count):
                     for j in range(_WIDTH):
-                        share = power_of_two(load(scores, (key * BLOCK + i) * _WIDTH + j) * spread(scale) - top)
+                        exponent = load(scores, (key * BLOCK + i) * _WIDTH + j) * spread(scale) - top
+                        share = power_of_two(exponent) if queries.shape[0] == 1 else fine_power_of_two(exponent)
                         sums = sums + share
-                        store_rounded(shares, (i * count + key) * _WIDTH + j, share)
+                        store_lanes(shares, (i * count + key) * _WIDTH + j, share)
                 weights[i] = np.float32(1) / total(sums)
             for part in range(parts):
                 packed = ((head * parts + part) * blocks + block) * PACKED
@@ -148,5 +161,5 @@ def attend(
                     weight = spread(weights[i])
                     line = (to + (m * BLOCK + i) * dim) // SINGLES + (head * parts + part) * _WIDTH
                     for j in range(_WIDTH):
-                        store_rounded(out, line + j, load(product, i * _WIDTH + j) * weight)
+                        store_lanes(out, line + j, load(product, i * _WIDTH + j) * weight)
     end()

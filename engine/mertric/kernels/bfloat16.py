@@ -1,11 +1,22 @@
-"""Float32 to bfloat16 and back: the upper half of its bits, here a uint16."""
+"""Float32 to bfloat16 and back: the upper half of its bits, here a uint16.
+
+What holds 8 bits of a number may be one piece of it: the next holds 8 bits of what the first left, and so on. Three
+pieces are all of a float32. Arrays of bfloat16 are uint16 [pieces, numbers].
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mertric.kernels.instructions import as_bits, as_single
 from mertric.kernels.jit import kernel
+from mertric.kernels.lanes import kept, store_rounded
+from mertric.kernels.sizes import SINGLES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @kernel()
@@ -18,3 +29,22 @@ def rounded(number: np.float32) -> np.uint16:
 def widened(number: np.uint16) -> np.float32:
     """The value of a bfloat16."""
     return as_single(np.uint32(number) << np.uint32(16))  # type: ignore[no-any-return]
+
+
+@kernel()
+def store_number(array: NDArray[np.uint16], place: int, number: np.float32) -> None:
+    """Write the pieces of a finite number."""
+    for piece in range(array.shape[0]):
+        array[piece, place] = rounded(number)
+        number -= widened(array[piece, place])
+
+
+@kernel()
+def store_lanes(array: NDArray[np.uint16], index: int, lanes: Any) -> None:
+    """Write the pieces of lanes of finite float32, as lanes number `index`; of numbers there are whole lanes."""
+    store_rounded(array, index, lanes)
+    if array.shape[0] > 1:
+        rest, plane = lanes - kept(lanes), array.shape[1] // SINGLES
+        store_rounded(array, index + plane, rest)
+        if array.shape[0] > 2:
+            store_rounded(array, index + 2 * plane, rest - kept(rest))

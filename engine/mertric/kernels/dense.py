@@ -1,6 +1,7 @@
 """Products of rows and packed weights in bfloat16, and what follows each of them, before it is rounded or stored.
 
-Rows stand in flat arrays, `stride` numbers apart, so that they may overlap, as a convolution's do. Products take
+Arrays in bfloat16 are [pieces, numbers], see `mertric.kernels.bfloat16`. Rows stand in them `stride` numbers apart, so
+that they may overlap, as a convolution's do. Products take
 
 - `a`, `at`, `stride`: the rows, bfloat16, and where the first begins;
 - `rows`: how many, in blocks of `BLOCK`;
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.kernels.activations import gelu
-from mertric.kernels.bfloat16 import rounded
+from mertric.kernels.activations import fine_gelu, gelu
+from mertric.kernels.bfloat16 import store_lanes, store_number
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import load, store, store_rounded
+from mertric.kernels.lanes import load, store
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block
 
@@ -38,7 +39,7 @@ _WIDTH = BLOCK // SINGLES
 
 @kernel()
 def pack(matrix: Singles, packed: Halves) -> None:
-    """Round a matrix [in, out] to bfloat16 and write it as second factor: [out / BLOCK, in / STEP, PACKED].
+    """Bring a matrix [in, out] to bfloat16 and write it as second factor: [pieces, out / BLOCK * in / STEP * PACKED].
 
     `packed` is zero before; what the matrix lacks to whole blocks stays so.
     """
@@ -49,13 +50,13 @@ def pack(matrix: Singles, packed: Halves) -> None:
         for j in range(columns):
             within = j % BLOCK
             place = line + j // BLOCK * steps * PACKED + within // 16 * (PACKED // 2) + 2 * (within % 16)
-            packed[place] = rounded(matrix[i, j])
+            store_number(packed, place, matrix[i, j])
 
 
 @kernel()
-def _group(rows: int, steps: int) -> int:
+def _group(rows: int, steps: int, pieces: int) -> int:
     """Blocks of rows to take at once."""
-    return max(1, min(rows, _CACHED // (BLOCK * STEP * steps)))
+    return max(1, min(rows, _CACHED // (BLOCK * STEP * steps * pieces)))
 
 
 @kernel()
@@ -77,7 +78,7 @@ def dense_narrow(
     """Write a product, less a mean, in bfloat16, to rows of `out` from `to` on."""
     product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
-    group = _group(rows, steps)
+    group = _group(rows, steps, a.shape[0])
     for start in range(0, rows, group):
         for n in range((columns + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, rows)):
@@ -87,8 +88,8 @@ def dense_narrow(
                     for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
                         if activate:
-                            value = gelu(value)
-                        store_rounded(out, line + j, value - load(mean, j))
+                            value = gelu(value) if a.shape[0] == 1 else fine_gelu(value)
+                        store_lanes(out, line + j, value - load(mean, j))
     end()
 
 
@@ -110,7 +111,7 @@ def dense_add(
     """Add a product to rows of `out` from `to` on, in float32."""
     product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
-    group = _group(rows, steps)
+    group = _group(rows, steps, a.shape[0])
     for start in range(0, rows, group):
         for n in range((columns + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, rows)):
@@ -120,6 +121,6 @@ def dense_add(
                     for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
                         if activate:
-                            value = gelu(value)
+                            value = gelu(value) if a.shape[0] == 1 else fine_gelu(value)
                         store(out, line + j, load(out, line + j) + value)
     end()

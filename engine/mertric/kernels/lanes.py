@@ -159,6 +159,17 @@ def store_rounded(_: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, types.intp, lanes), code
 
 
+@_instruction
+def kept(_: Any, lanes: Any) -> Any:
+    """What `store_rounded` keeps of lanes of finite float32, as such."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.add(builder.bitcast(arguments[0], _WORDS), _words(0x8000))
+        return builder.bitcast(builder.and_(bits, _words(0xFFFF0000)), _singles.vector)
+
+    return _singles(lanes), code
+
+
 def _words(number: int) -> Any:
     return ir.Constant(_WORDS, [number] * SINGLES)
 

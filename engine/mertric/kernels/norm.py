@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.kernels.bfloat16 import store_lanes
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import load, spread, store, store_rounded, total
+from mertric.kernels.lanes import load, spread, store, total
 from mertric.kernels.sizes import SINGLES
 
 if TYPE_CHECKING:
@@ -22,13 +23,14 @@ def normalize(
     epsilon: np.float32,
     replace: bool,
     out: NDArray[np.uint16],
+    to: int,
 ) -> None:
-    """Write the LayerNorm of `x` [rows, dim] to `out` [rows, dim], in bfloat16, and, to `replace` it, over `x`."""
+    """Write the LayerNorm of `x` [rows, dim] to `out` from `to` on, in bfloat16, and, to `replace` it, over `x`."""
     rows, dim = x.shape
     width = dim // SINGLES
     share = np.float32(1 / dim)
     for row in range(rows):
-        line, narrow = x[row], out[row]
+        line, narrow = x[row], (to + row * dim) // SINGLES
         sums = spread(np.float32(0))
         for j in range(width):
             sums = sums + load(line, j)
@@ -40,16 +42,16 @@ def normalize(
         scale = spread(np.float32(1) / np.sqrt(total(squares) * share + epsilon))
         for j in range(width):
             value = (load(line, j) - mean) * scale * load(weight, j) + load(bias, j)
-            store_rounded(narrow, j, value)
+            store_lanes(out, narrow + j, value)
             if replace:
                 store(line, j, value)
 
 
 @kernel()
-def round_rows(x: NDArray[np.float32], out: NDArray[np.uint16]) -> None:
-    """Write `x` [rows, dim] to `out` in bfloat16."""
+def round_rows(x: NDArray[np.float32], out: NDArray[np.uint16], to: int) -> None:
+    """Write `x` [rows, dim] to `out` from `to` on, in bfloat16."""
     rows, dim = x.shape
     for row in range(rows):
-        line, narrow = x[row], out[row]
+        line, narrow = x[row], (to + row * dim) // SINGLES
         for j in range(dim // SINGLES):
-            store_rounded(narrow, j, load(line, j))
+            store_lanes(out, narrow + j, load(line, j))

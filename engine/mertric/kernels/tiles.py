@@ -1,8 +1,11 @@
 """Products of 32 x 32 blocks in bfloat16, summed in float32: in AMX's tiles, or, without AMX, in plain loops.
 
-The first factor stands in rows; the second is packed as a
-step of AMX takes it, `STEP` of the inner dimension for two tiles of 16 columns, [2, STEP / 2, 16, 2]: in the last axis
-are two neighbours of the inner dimension.
+The first factor stands in rows; the second is packed as a step of AMX takes it, `STEP` of the inner dimension for two
+tiles of 16 columns, [2, STEP / 2, 16, 2]: in the last axis are two neighbours of the inner dimension.
+
+Both have as many pieces (`mertric.kernels.bfloat16`). Of the products of two pieces, those are taken that are not below
+what the last one leaves: of the first with all, of the second with all but the last, and so on. One piece is bfloat16;
+two keep 16 bits of each factor and take three products; three keep 24, as float32 has, and take six.
 """
 
 from __future__ import annotations
@@ -69,22 +72,29 @@ def _multiply_tiles(
     zero_tile(1)
     zero_tile(2)
     zero_tile(3)
-    lower = at + _TILE * stride
+    pieces = a.shape[0]
     for _ in range(steps):
-        _fetch(a, at + _AHEAD * STEP, stride)
-        load_tile(4, a, at, 2 * stride)
-        load_tile(6, b, packed, 64)
-        multiply_add(0, 4, 6)
-        _fetch(b, packed + _AHEAD * PACKED, STEP)
-        load_tile(7, b, packed + PACKED // 2, 64)
-        multiply_add(1, 4, 7)
-        _fetch(a, lower + _AHEAD * STEP, stride)
-        load_tile(5, a, lower, 2 * stride)
-        multiply_add(2, 5, 6)
-        _fetch(b, packed + _AHEAD * PACKED + PACKED // 2, STEP)
-        multiply_add(3, 5, 7)
+        for i in range(pieces):
+            upper = at + i * a.shape[1]
+            lower = upper + _TILE * stride
+            _fetch(a, upper + _AHEAD * STEP, stride)
+            load_tile(4, a, upper, 2 * stride)
+            for j in range(pieces - i):
+                place = packed + j * b.shape[1]
+                load_tile(6, b, place, 64)
+                multiply_add(0, 4, 6)
+                if i == 0:
+                    _fetch(b, place + _AHEAD * PACKED, STEP)
+                load_tile(7, b, place + PACKED // 2, 64)
+                multiply_add(1, 4, 7)
+                if j == 0:
+                    _fetch(a, lower + _AHEAD * STEP, stride)
+                    load_tile(5, a, lower, 2 * stride)
+                multiply_add(2, 5, 6)
+                if i == 0:
+                    _fetch(b, place + _AHEAD * PACKED + PACKED // 2, STEP)
+                multiply_add(3, 5, 7)
         at += STEP
-        lower += STEP
         packed += PACKED
     store_tile(0, product, to, 4 * BLOCK)
     store_tile(1, product, to + _TILE, 4 * BLOCK)
@@ -115,15 +125,18 @@ def _multiply_loops(
 ) -> None:
     for i in range(to, to + BLOCK * BLOCK):
         product[i] = 0
-    for step in range(steps):
-        for row in range(BLOCK):
-            for inner in range(STEP):
-                factor = widened(a[at + row * stride + step * STEP + inner])
-                for half in range(2):
-                    line = packed + step * PACKED + half * (PACKED // 2) + inner // 2 * STEP + inner % 2
-                    out = to + row * BLOCK + half * _TILE
-                    for column in range(_TILE):
-                        product[out + column] += factor * widened(b[line + 2 * column])
+    pieces = a.shape[0]
+    for i in range(pieces):
+        for j in range(pieces - i):
+            for step in range(steps):
+                for row in range(BLOCK):
+                    for inner in range(STEP):
+                        factor = widened(a[i, at + row * stride + step * STEP + inner])
+                        for half in range(2):
+                            line = packed + step * PACKED + half * (PACKED // 2) + inner // 2 * STEP + inner % 2
+                            out = to + row * BLOCK + half * _TILE
+                            for column in range(_TILE):
+                                product[out + column] += factor * widened(b[j, line + 2 * column])
 
 
 _HERE = why_no_tiles() is None
