@@ -50,7 +50,8 @@ class Provider:
     needs : str
         What to install.
     by_name_only : frozenset of str
-        Precisions in which ``auto`` passes it over, as a provider that is always there is as fast, in less memory.
+        Precisions in which ``auto`` passes it over, as a provider that is always there is nearly as fast or faster, in
+        less memory.
     multiples : mapping of str to int
         What frames are padded to a multiple of in a precision, where that is exact: fewer shapes to get used to, and
         shapes that kernels like. 1 where it is not named.
@@ -66,8 +67,8 @@ class Provider:
         Frames per run of the front end and, in graphs, of the positional convolution, at most. For MERT's 64 rows a
         frame and 512 channels, the first convolution and its GELU take 256 KiB a frame in graphs: 32 MiB for 128
         frames, near which processors are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to
-        13.7 s all but one journey there and back. On tiles it is 64 KiB, and 2 MiB for 32 frames stay in a core's
-        second-level cache.
+        13.7 s all but one journey there and back. On tiles it is 64 KiB for each piece of a number, and 2 MiB for 32
+        frames in bf16 stay in a core's second-level cache.
     readers : int
         Clips to decode, resample and look at at once, at most: one where inference takes all cores.
     clips : int

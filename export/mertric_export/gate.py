@@ -51,17 +51,20 @@ def compare_precisions(
         fields are then None.
     """
     sides = _sides(precisions, others=material is not None)
-    if unsuited(read_bundle(bundle)):
+    if problem := unsuited(read_bundle(bundle)):
         sides = [side for side in sides if side.provider != "amx"]
+    rows = [
+        _row(side)
+        | {"problem": f"{side} could not be compared with fp32 ({problem or probe(PROVIDERS[side.provider])})"}
+        for side in _missing(precisions, sides)
+    ]
     if not sides:
-        return []
+        return rows
     notify("comparing precisions with fp32")
     material = material or made_up_music()
     reference = Encoder(bundle, provider="cpu")
-    rows = []
     for side in sides:
-        row: dict[str, Any] = side._asdict()
-        row |= {**dict.fromkeys(field.name for field in fields(Comparison)), "bound": BOUNDS[side.precision]}
+        row = _row(side)
         try:
             with _opened(bundle, side) as other:
                 found = compare(reference, other, material)
@@ -152,6 +155,25 @@ def _excess(side: Side, found: Comparison) -> str | None:
         f"{side} changes {metric} by {changes[metric]:.2%}, expected at most {bound:.1%}: {found.worst_pair}, "
         f"of {found.material}"
     )
+
+
+def _row(side: Side) -> dict[str, Any]:
+    """What is kept of a comparison, before it."""
+    return side._asdict() | {
+        **dict.fromkeys(field.name for field in fields(Comparison)),
+        "bound": BOUNDS[side.precision],
+    }
+
+
+def _missing(precisions: Sequence[str], sides: Sequence[Side]) -> list[Side]:
+    """Name who computes in the precisions of which there is no side."""
+    there = {"fp32", *(side.precision for side in sides)}
+    return [
+        Side(name, precision)
+        for precision in precisions
+        for name, provider in PROVIDERS.items()
+        if precision not in there and precision in provider.precisions
+    ]
 
 
 def _sides(precisions: Sequence[str], *, others: bool) -> list[Side]:

@@ -225,6 +225,8 @@ def test_fp32_on_tiles_is_by_name_only(bundles: dict[str, Path]) -> None:
     assert Encoder(bundles["95m"], provider="amx").precision == "fp32"
     assert Encoder(bundles["95m"]).provider != "amx"
     assert Encoder(bundles["95m"], precision="bf16x3").provider == "amx"
+    memory = [on_tiles(bundles["95m"], precision).memory(1, 100000) for precision in CLOSE]
+    assert memory == sorted(set(memory))
     with pytest.raises(ProviderError, match="'int8' was asked for on amx, which computes in bf16, bf16x3, fp32"):
         on_tiles(bundles["95m"], "int8")
 

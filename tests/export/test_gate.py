@@ -215,6 +215,35 @@ def test_every_provider_is_compared_in_fp32_with_material(only: Callable[..., No
     assert gate._sides(["fp32", "bf16"], others=True) == [("cuda", "bf16", True)]
 
 
+def test_a_precision_that_has_no_graphs_of_its_own(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    """It is held to its bound, and what is computed are the graphs in fp32."""
+    only("amx", "cpu")
+    monkeypatch.setattr(gate, "unsuited", lambda _: None)
+    spoil(monkeypatch, "amx", "bf16x3", 1.0002)
+    bundle = run(source, tmp_path / "bundle", precisions=["bf16x3"])
+    assert bundle.precisions == ("fp32", "bf16x3")
+    assert {name.split("/")[0] for name in bundle.files} == {"fp32", "fold.npz"}
+    (row,) = bundle.parity["precisions"]
+    assert (row["provider"], row["precision"], row["problem"]) == ("amx", "bf16x3", None)
+    spoil(monkeypatch, "amx", "bf16x3", 1.004)
+    with pytest.raises(ExportError, match=r"bf16x3 on amx changes mert_\w+ by .* at most 0\.1%"):
+        run(source, tmp_path / "other", precisions=["bf16x3"])
+
+
+@pytest.mark.parametrize("working", [("amx", "cpu"), ("cpu",)])
+def test_a_precision_that_nothing_here_computes(
+    source: Path, tmp_path: Path, only: Callable[..., None], working: tuple[str, ...]
+) -> None:
+    """For want of a processor, or as the model is not for it, and nobody emulates it."""
+    only(*working)
+    why = r"m has .*, and amx computes .*" if "amx" in working else r"m has .*|it is not here"
+    with pytest.raises(ExportError, match=rf"bf16x3 on amx could not be compared with fp32 \(({why})\)\. Nothing was"):
+        run(source, tmp_path / "bundle", precisions=["fp16", "bf16x3"])
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
 def test_a_providers_fp32_is_only_noted(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
 ) -> None:

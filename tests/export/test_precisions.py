@@ -191,5 +191,7 @@ def test_fp32_graphs_are_the_same_with_others_beside_them(several: Path, models:
 def test_precisions_by_name() -> None:
     assert all_precisions([]) == ("fp32",)
     assert all_precisions(["int8", "bf16", "fp16", "fp32", "int8"]) == ("fp32", "fp16", "bf16", "int8")
-    with pytest.raises(InputError, match=r"precision fp8 is not known; expected some of fp32, fp16, bf16, int8, bf16x3\."):
+    with pytest.raises(
+        InputError, match=r"precision fp8 is not known; expected some of fp32, fp16, bf16, int8, bf16x3\."
+    ):
         all_precisions(["fp8"])

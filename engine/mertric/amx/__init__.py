@@ -1,1 +1,1 @@
-"""MERT in bfloat16 on the tiles of processors with AMX: the bundle's weights, and kernels of our own."""
+"""MERT on the tiles of processors with AMX: weights of the bundle, in pieces of bfloat16, and kernels of our own."""

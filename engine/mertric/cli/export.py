@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mertric.cli.options import PATH, table_options
+from mertric.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from mertric.bundle import Bundle
@@ -16,6 +17,7 @@ _COLUMNS = (
     *("provider", "precision", "emulated", "pairs", "max_error_over_rms", "relative_error"),
     *("mert_mse", "mert_fad", "bound"),
 )
+_PRECISIONS = list(dict.fromkeys(name for provider in PROVIDERS.values() for name in provider.precisions))
 
 
 @click.command()
@@ -27,7 +29,7 @@ _COLUMNS = (
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(["fp32", "fp16", "bf16", "bf16x3", "int8"]),
+    type=click.Choice(_PRECISIONS),
     help="Export for this precision too, if the metrics stay close enough to fp32; can be given several times.",
 )
 @click.option(

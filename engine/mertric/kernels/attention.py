@@ -67,7 +67,8 @@ def pack_keys(
                             source = (tile * 16 + i) * BLOCK + 2 * pair
                             keys[piece, line + 2 * i] = rounded(product[source])
                             keys[piece, line + 2 * i + 1] = rounded(product[source + 1])
-                _take_off(product)
+                if piece + 1 < keys.shape[0]:
+                    _take_off(product)
     end()
 
 
@@ -90,7 +91,8 @@ def pack_values(
                         for j in range(16):
                             values[piece, line + 2 * j] = rounded(product[source + j])
                             values[piece, line + 2 * j + 1] = rounded(product[source + BLOCK + j])
-                _take_off(product)
+                if piece + 1 < values.shape[0]:
+                    _take_off(product)
     end()
 
 

@@ -88,7 +88,7 @@ def dense_narrow(
                     for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
                         if activate:
-                            value = gelu(value) if a.shape[0] == 1 else fine_gelu(value)
+                            value = gelu(value) if out.shape[0] == 1 else fine_gelu(value)
                         store_lanes(out, line + j, value - load(mean, j))
     end()
 
