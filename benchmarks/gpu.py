@@ -74,11 +74,6 @@ def matrix_rates() -> dict[str, float]:
     return rates
 
 
-def both() -> list[tuple[str, str]]:
-    """Each side, and each precision that it computes in."""
-    return [("torch", one) for one in ROWS] + [("mertric", one) for one in dict.fromkeys(ROWS.values())]
-
-
 def whole(model: Model, clips: NDArray[np.float32]) -> dict[tuple[str, str], Callable[[], Any]]:
     """What a caller waits for, on each side and in each precision."""
 
@@ -86,7 +81,8 @@ def whole(model: Model, clips: NDArray[np.float32]) -> dict[tuple[str, str], Cal
         embed, _ = OPEN[kind](Side(f"{kind} {precision}", kind, "cuda", precision), model, clips)
         return lambda: embed(clips, False)[-1]
 
-    return {(kind, precision): run(kind, precision) for kind, precision in both()}
+    sides = [("torch", one) for one in ROWS] + [("mertric", one) for one in KINDS]
+    return {(kind, precision): run(kind, precision) for kind, precision in sides}
 
 
 def on_the_device(model: Model, clips: NDArray[np.float32]) -> dict[tuple[str, str], Callable[[], object]]:

@@ -16,10 +16,10 @@ from environment import environment
 from material import SIZES
 from tables import markdown
 
+from mertric.providers import COMPUTED
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.gate import compare_precisions
 from mertric_export.material import made_up_music, read_material
-from mertric_export.precisions import KNOWN
 from mertric_export.synthetic import write_checkpoint
 
 COLUMNS = [
@@ -60,7 +60,7 @@ def main() -> None:
             checkpoint,
             Path(folder) / "bundle",
             provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
-            precisions=KNOWN,
+            precisions=COMPUTED,
             material=made_up_music(),
             bounds=False,
             notify=print,

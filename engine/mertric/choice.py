@@ -8,7 +8,7 @@ import numpy as np
 
 from mertric.device import Device
 from mertric.errors import DependencyError, ProviderError
-from mertric.providers import PROVIDERS, get_provider
+from mertric.providers import COMPUTED, PROVIDERS, get_provider
 from mertric.session import first_line, square_unit_matrix
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def choose_device(
         return Device(provider=chosen, precision=precision, threads=threads)
     able = [one for one in PROVIDERS.values() if precision in one.precisions and precision not in one.by_name_only]
     if not able:
-        known = dict.fromkeys(name for one in PROVIDERS.values() for name in one.precisions)
-        raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(known)}.")
+        raise ProviderError(f"no provider computes in {precision!r}; expected {', '.join(COMPUTED)}.")
     problems: dict[str, str] = {}
     missing: DependencyError | None = None
     for chosen in able:

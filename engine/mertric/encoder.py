@@ -16,7 +16,7 @@ from mertric.audio import from_array, to_mono
 from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
 from mertric.choice import choose_device
-from mertric.embeddings import Embeddings
+from mertric.embeddings import Embeddings, all_finite
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.network import Network
 from mertric.protocol import get_protocol
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _LARGE = 1 << 21
 """Bytes of samples or hidden states from which on a thread of its own looks at them."""
-_BLOCK = 1 << 17
-"""Numbers that are looked at together."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -346,7 +344,7 @@ class Encoder:
         return list(self._pool.map(function, items))
 
     def _embeddings(self, hidden: NDArray[np.float32], layers: tuple[int, ...]) -> Embeddings:
-        wrong = [layer for layer, states in zip(layers, hidden, strict=True) if not _all_finite(states)]
+        wrong = [layer for layer, states in zip(layers, hidden, strict=True) if not all_finite(states)]
         if wrong:
             raise ProviderError(
                 f"hidden state {wrong[0]} came out infinite or not a number in {self.precision} on {self.provider}: "
@@ -391,11 +389,3 @@ def _threads(threads: int) -> int:
     if not 1 <= number <= most:
         raise InputError(f"threads is {threads!r}; expected 1 to {most}, as many as there are processors.")
     return number
-
-
-def _all_finite(states: NDArray[np.float32]) -> bool:
-    """Whether no number is infinite or not one; in blocks, as new pages for all answers take longer than to look."""
-    flat = states.reshape(-1)
-    answers = np.empty(min(flat.size, _BLOCK), np.bool_)
-    blocks = (flat[start : start + _BLOCK] for start in range(0, flat.size, _BLOCK))
-    return all(np.isfinite(block, out=answers[: block.size]).all() for block in blocks)

@@ -163,6 +163,8 @@ PROVIDERS: Mapping[str, Provider] = {
     )
 }
 """All providers, the fastest first."""
+COMPUTED = tuple(dict.fromkeys(name for provider in PROVIDERS.values() for name in provider.precisions))
+"""What some provider computes in."""
 
 
 def get_provider(name: str, precision: str) -> Provider:

@@ -17,6 +17,7 @@ from mertric.cache import cache_directory
 from mertric.device import Device
 from mertric.errors import DependencyError, ProviderError
 from mertric.providers import PROVIDERS, provider_options
+from mertric.rows import joined, stacked
 from mertric.subgraph import keep_outputs
 from mertric.turns import Turns
 
@@ -162,7 +163,7 @@ class Session:
                 found = self._bound.run_rows(inputs, rows)
             if found is not None:
                 return found
-        outputs = self.run({name: _joined(parts, shapes[name]) for name, parts in inputs.items()})
+        outputs = self.run({name: joined(parts, shapes[name]) for name, parts in inputs.items()})
         return [stacked([output[index] for output in outputs]) for index in range(rows)]
 
 
@@ -177,20 +178,6 @@ def _failing(shapes: Mapping[str, tuple[int, ...]]) -> Iterator[None]:
             f"ONNX Runtime failed on {given} ({first_line(error)}). If memory ran out, use "
             "shorter clips, smaller batches or windows."
         ) from error
-
-
-def _joined(rows: Sequence[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Put rows one after the other in a new array, zeros behind shorter ones."""
-    array = np.empty(shape, rows[0].dtype)
-    for place, row in zip(array.reshape(len(rows), -1), rows, strict=True):
-        place[: row.size] = row.reshape(-1)
-        place[row.size :] = 0
-    return array
-
-
-def stacked(states: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Put states [frames, dim] on a first axis, without a copy where there is one only."""
-    return states[0][None] if len(states) == 1 else np.stack(states)
 
 
 def square_unit_matrix(provider: Provider) -> NDArray[np.float32]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from mertric.bundle import encoder_graph
 from mertric.providers import BATCH, FRAMES, PROVIDERS
-from mertric.session import Session, stacked
+from mertric.rows import stacked
+from mertric.session import Session
 from mertric.sessions import Sessions
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mertric.bundle import PORTABLE
 from mertric.errors import InputError
-from mertric.providers import PROVIDERS
+from mertric.providers import COMPUTED
 from mertric_export.graph import GraphBuilder, PortableBuilder, ProductBuilder
 from mertric_export.narrow import BrainBuilder, HalfBuilder, HalfClipsBuilder, HalfFixedBuilder
 from mertric_export.quantised import PortableQuantisedBuilder, QuantisedBuilder
@@ -56,12 +56,8 @@ PRECISIONS = {
 }
 
 
-KNOWN = tuple(dict.fromkeys([*PRECISIONS, *(name for one in PROVIDERS.values() for name in one.precisions)]))
-"""What a bundle can be exported in: those of `PRECISIONS`, and what providers compute from graphs of another."""
-
-
 def all_precisions(more: Iterable[str]) -> tuple[str, ...]:
-    """Return fp32 and the precisions asked for beside it, each once, in the order of `KNOWN`.
+    """Return fp32 and the precisions asked for beside it, each once, in the order of `mertric.providers.COMPUTED`.
 
     Raises
     ------
@@ -69,6 +65,8 @@ def all_precisions(more: Iterable[str]) -> tuple[str, ...]:
         One is not known.
     """
     wanted = {"fp32", *more}
-    if unknown := wanted - {*KNOWN}:
-        raise InputError(f"precision {', '.join(sorted(unknown))} is not known; expected some of {', '.join(KNOWN)}.")
-    return tuple(name for name in KNOWN if name in wanted)
+    if unknown := wanted - {*COMPUTED}:
+        raise InputError(
+            f"precision {', '.join(sorted(unknown))} is not known; expected some of {', '.join(COMPUTED)}."
+        )
+    return tuple(name for name in COMPUTED if name in wanted)

@@ -196,7 +196,7 @@ def test_stages_get_the_memory_that_whole_clips_held(
     whole = encoder._network._clips
     assert whole is not None
     assert len(whole._sessions) == 1
-    monkeypatch.setattr("mertric.session._joined", lambda *_: np.zeros(1, np.float32))
+    monkeypatch.setattr("mertric.session.joined", lambda *_: np.zeros(1, np.float32))
     with pytest.warns(UserWarning, match="clips of 15 frames and more run in stages"):
         encoder.embed_samples(sound(5000))
     assert len(whole._sessions) == 0

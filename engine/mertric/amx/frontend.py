@@ -49,6 +49,8 @@ class FrontEnd:
         self._first = bundle.first_convolution()
         self._weights = read_front_end(bundle, device.graphs, pieces=pieces)
         self._channels = len(self._first.weight)
+        # Two at least: a clip's folded weights are its own, and so would their roundings be (`FoldedClip.split`).
+        self._first_pieces = max(2, pieces)
         self._steps = -(-(self._first.taps + 1) // STEP)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
         self._zeros = np.zeros(max(bundle.channels), np.float32)
@@ -57,8 +59,7 @@ class FrontEnd:
         """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
         frames = self._bundle.frames(samples.size)
         clip = fold(self._first, samples)
-        # Two pieces at least: a clip's weights are its own, and so would their roundings be (`FoldedClip.split`).
-        first = np.zeros((max(2, self._pieces), self._channels // BLOCK * self._steps * PACKED), np.uint16)
+        first = np.zeros((self._first_pieces, self._channels // BLOCK * self._steps * PACKED), np.uint16)
         pack(np.ascontiguousarray(clip.weights), first)
         whole = np.zeros((_whole(frames), self._bundle.dim), np.float32)
         features = whole[:frames]
@@ -77,7 +78,8 @@ class FrontEnd:
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take."""
         rows = self._bundle.rows_per_frame * (min(frames, self._chunk * self._team.threads) + 1)
-        return 3 * self._pieces * rows * self._channels + (8 + 2 * self._pieces) * frames * self._bundle.dim
+        windows = 2 * self._first_pieces * self._steps * STEP
+        return rows * (3 * self._pieces * self._channels + windows) + (8 + 2 * self._pieces) * frames * self._bundle.dim
 
     def _convolve(
         self, clip: FoldedClip, first: NDArray[np.uint16], features: NDArray[np.float32], chunk: tuple[int, int]

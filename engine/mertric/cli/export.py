@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mertric.cli.options import PATH, table_options
-from mertric.providers import PROVIDERS
+from mertric.providers import COMPUTED
 
 if TYPE_CHECKING:
     from mertric.bundle import Bundle
@@ -17,7 +17,6 @@ _COLUMNS = (
     *("provider", "precision", "emulated", "pairs", "max_error_over_rms", "relative_error"),
     *("mert_mse", "mert_fad", "bound"),
 )
-_PRECISIONS = list(dict.fromkeys(name for provider in PROVIDERS.values() for name in provider.precisions))
 
 
 @click.command()
@@ -29,7 +28,7 @@ _PRECISIONS = list(dict.fromkeys(name for provider in PROVIDERS.values() for nam
     "--precision",
     "precisions",
     multiple=True,
-    type=click.Choice(_PRECISIONS),
+    type=click.Choice(COMPUTED),
     help="Export for this precision too, if the metrics stay close enough to fp32; can be given several times.",
 )
 @click.option(
