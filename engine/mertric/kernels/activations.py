@@ -56,62 +56,49 @@ _FINE_POWER = tuple(
 
 
 @kernel()
-def gelu(x: Any) -> Any:
-    """x Φ(x), Φ the standard normal distribution: within 2e-6, beyond ±4.5 within 3e-6 |x|.
-
-    Φ(x) - 1/2 is x times a polynomial in x², written in u = 2 x² / 4.5² - 1 for the sake of its roundings.
-    """
-    bounded = greatest(least(x, spread(_REACH)), spread(-_REACH))
-    u = bounded * bounded * spread(_SCALE) - spread(np.float32(1))
-    p = spread(_GELU[10])
-    p = p * u + spread(_GELU[9])
-    p = p * u + spread(_GELU[8])
-    p = p * u + spread(_GELU[7])
-    p = p * u + spread(_GELU[6])
-    p = p * u + spread(_GELU[5])
-    p = p * u + spread(_GELU[4])
-    p = p * u + spread(_GELU[3])
-    p = p * u + spread(_GELU[2])
-    p = p * u + spread(_GELU[1])
-    p = p * u + spread(_GELU[0])
-    return x * (spread(np.float32(0.5)) + bounded * p)
+def _polynomial(u: Any, coefficients: Any) -> Any:
+    """The sum of coefficients times powers of u, that of u^0 first."""
+    total = spread(coefficients[-1])
+    for power in range(len(coefficients) - 2, -1, -1):
+        total = total * u + spread(coefficients[power])
+    return total
 
 
 @kernel()
-def power_of_two(x: Any) -> Any:
-    """2 to the power of x, for x of at most 0, within 3e-6 of it; below -126 it is 2^-126.
+def _gelu(x: Any, reach: np.float32, scale: np.float32, coefficients: Any) -> Any:
+    """x Φ(x): Φ(x) - 1/2 is x times a polynomial in x², written in u = x² scale - 1 for the sake of its roundings."""
+    bounded = greatest(least(x, spread(reach)), spread(-reach))
+    u = bounded * bounded * spread(scale) - spread(np.float32(1))
+    return x * (spread(np.float32(0.5)) + bounded * _polynomial(u, coefficients))
 
-    The whole part goes into the exponent's bits; the rest, at most 1/2, through a polynomial.
-    """
+
+@kernel()
+def _power_of_two(x: Any, coefficients: Any) -> Any:
+    """The whole part of x goes into the exponent's bits; the rest, at most 1/2, through a polynomial."""
     bounded = greatest(x, spread(np.float32(-126)))
     placed = bounded + spread(_UNITS)
-    part = bounded - (placed - spread(_UNITS))
-    p = spread(_POWER[4])
-    p = p * part + spread(_POWER[3])
-    p = p * part + spread(_POWER[2])
-    p = p * part + spread(_POWER[1])
-    p = p * part + spread(_POWER[0])
-    return p * shifted_up(placed)
+    return _polynomial(bounded - (placed - spread(_UNITS)), coefficients) * shifted_up(placed)
+
+
+@kernel()
+def gelu(x: Any) -> Any:
+    """x Φ(x), Φ the standard normal distribution: within 2e-6, beyond ±4.5 within 3e-6 |x|."""
+    return _gelu(x, _REACH, _SCALE, _GELU)
 
 
 @kernel()
 def fine_gelu(x: Any) -> Any:
     """`gelu` within 2e-7, beyond ±1 within 2e-7 |x|."""
-    bounded = greatest(least(x, spread(_FINE_REACH)), spread(-_FINE_REACH))
-    u = bounded * bounded * spread(_FINE_SCALE) - spread(np.float32(1))
-    p = spread(_FINE_GELU[15])
-    for power in range(14, -1, -1):
-        p = p * u + spread(_FINE_GELU[power])
-    return x * (spread(np.float32(0.5)) + bounded * p)
+    return _gelu(x, _FINE_REACH, _FINE_SCALE, _FINE_GELU)
+
+
+@kernel()
+def power_of_two(x: Any) -> Any:
+    """2 to the power of x, for x of at most 0, within 3e-6 of it; below -126 it is 2^-126."""
+    return _power_of_two(x, _POWER)
 
 
 @kernel()
 def fine_power_of_two(x: Any) -> Any:
     """`power_of_two` within 3e-7 of it."""
-    bounded = greatest(x, spread(np.float32(-126)))
-    placed = bounded + spread(_UNITS)
-    part = bounded - (placed - spread(_UNITS))
-    p = spread(_FINE_POWER[6])
-    for power in range(5, -1, -1):
-        p = p * part + spread(_FINE_POWER[power])
-    return p * shifted_up(placed)
+    return _power_of_two(x, _FINE_POWER)
