@@ -16,6 +16,7 @@ from mertric.kernels.convolutions import round_columns, write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, store
+from mertric.kernels.lines import empty, pitch, singles, zeros
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 from mertric.kernels.tiles import CONFIGURATION
@@ -122,6 +123,30 @@ def test_power_of_two() -> None:
     np.testing.assert_allclose(y, expected, rtol=3e-6)
 
 
+@kernel()
+def place_of_singles(count: int) -> tuple[int, NDArray[np.float32]]:
+    found = singles(count)
+    return found.ctypes.data, found
+
+
+@pytest.mark.parametrize("size", [1, 33, 5000])
+def test_arrays_begin_with_a_line(size: int) -> None:
+    assert empty((2, size), np.uint16).ctypes.data % 64 == 0
+    assert zeros((2, size), np.float32).ctypes.data % 64 == 0
+    assert not zeros((2, size), np.float32).any()
+    place, found = place_of_singles(size)
+    assert place % 64 == 0
+    assert found.shape == (size,)
+
+
+@pytest.mark.parametrize("numbers", [1, 32, 48, 512, 768, 1024])
+def test_rows_lie_an_odd_number_of_lines_apart(numbers: int) -> None:
+    apart = pitch(numbers)
+    assert apart >= numbers
+    assert 2 * apart % 128 == 64
+    assert apart - numbers <= 64
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (64, 96), (50, 48), (1, 1)])
 def test_pack(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
@@ -156,26 +181,43 @@ def test_tiles_and_loops_multiply_alike(steps: int, pieces: int) -> None:
         for j in range(pieces - i)
     )
     loops, here = np.full((2, BLOCK * BLOCK + 9), 7, np.float32)
-    multiply_loops(a, rows.shape[1] + 8, rows.shape[1], b, steps, loops)
-    multiply_here(a, rows.shape[1] + 8, rows.shape[1], b, steps, here)
+    multiply_loops(a, rows.shape[1] + 8, rows.shape[1], 1, b, steps, loops)
+    multiply_here(a, rows.shape[1] + 8, rows.shape[1], 1, b, steps, here)
     for out in (loops, here):
         np.testing.assert_allclose(out[5:-4].reshape(BLOCK, BLOCK), expected, rtol=0, atol=4e-5)
         np.testing.assert_array_equal(out[[0, 4, -4, -1]], 7)
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+@pytest.mark.parametrize("taps", [2, 3])
+def test_tiles_and_loops_multiply_runs_of_a_row_alike(taps: int, pieces: int) -> None:
+    """Between the runs is what nothing reads: no numbers."""
+    steps, apart = 2, 2 * STEP + 16
+    x, matrix = normal(2 * BLOCK + taps, steps * STEP), normal(taps * steps * STEP, BLOCK, seed=1)
+    a = np.full((pieces, len(x) * apart), 0x7FC0, np.uint16)
+    a.reshape(pieces, len(x), apart)[:, :, : steps * STEP] = parted(x, pieces).reshape(pieces, *x.shape)
+    runs = np.stack([x[2 * row : 2 * row + taps].reshape(-1) for row in range(BLOCK)])
+    expected = whole(parted(runs, pieces), *runs.shape) @ whole(parted(matrix, pieces), *matrix.shape)
+    loops, here = np.zeros((2, BLOCK * BLOCK + 9), np.float32)
+    multiply_loops(a, 0, 2 * apart, taps, packed(matrix, pieces), steps, loops)
+    multiply_here(a, 0, 2 * apart, taps, packed(matrix, pieces), steps, here)
+    for out in (loops, here):
+        np.testing.assert_allclose(out[5:-4].reshape(BLOCK, BLOCK), expected, rtol=0, atol=2e-4)
+
+
 @kernel()
 def multiply_loops(
-    a: NDArray[np.uint16], at: int, stride: int, b: NDArray[np.uint16], steps: int, out: NDArray[np.float32]
+    a: NDArray[np.uint16], at: int, stride: int, taps: int, b: NDArray[np.uint16], steps: int, out: NDArray[np.float32]
 ) -> None:
-    tiles._multiply_loops(a, at, stride, b, 0, steps, out, 5)
+    tiles._multiply_loops(a, at, stride, taps, b, 0, steps, out, 5)
 
 
 @kernel()
 def multiply_here(
-    a: NDArray[np.uint16], at: int, stride: int, b: NDArray[np.uint16], steps: int, out: NDArray[np.float32]
+    a: NDArray[np.uint16], at: int, stride: int, taps: int, b: NDArray[np.uint16], steps: int, out: NDArray[np.float32]
 ) -> None:
     tiles.begin(CONFIGURATION)
-    tiles.multiply_block(a, at, stride, b, 0, steps, out, 5)
+    tiles.multiply_block(a, at, stride, taps, b, 0, steps, out, 5)
     tiles.end()
 
 
@@ -190,7 +232,7 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, p
     factors = (rounded(rows), rounded(matrix)) if pieces == 1 else (rows.astype(np.float64), matrix.astype(np.float64))
     product = factors[0] @ factors[1] + bias
     close = {"rtol": LEFT[pieces], "atol": {1: 2e-5, 2: 4e-5, 3: 5e-6}[pieces]}
-    given = (parted(rows, pieces), 0, inner, blocks, packed(matrix, pieces), inner // STEP)
+    given = (parted(rows, pieces), 0, inner, 1, inner // STEP, blocks, packed(matrix, pieces))
     shape = len(rows) + 1, columns + 16
     out = np.zeros((pieces, math.prod(shape)), np.uint16)
     dense_narrow(*given, columns, bias, True, mean, out, columns + 32, columns + 16)
@@ -209,7 +251,7 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, p
 
 def test_a_product_of_some_columns() -> None:
     rows, matrix, bias = normal(64, 64), normal(64, 96, seed=1) / 8, normal(96, seed=2)
-    given = (parted(rows), 0, 64, 2, packed(matrix), 2)
+    given = (parted(rows), 0, 64, 1, 2, 2, packed(matrix))
     out = np.zeros((1, 64 * 96), np.uint16)
     dense_narrow(*given, 48, bias, False, 0 * bias, out, 0, 96)
     expected, found = rounded(rows) @ rounded(matrix) + bias, whole(out, 64, 96)
@@ -228,7 +270,7 @@ def test_rows_that_overlap_make_a_convolution(taps: int, stride: int) -> None:
     steps = -(-taps * channels // STEP)
     out = np.zeros((1, count * 32), np.uint16)
     none = np.zeros(32, np.float32)
-    given = (parted(x), 0, stride * channels, 1, packed(weight.reshape(-1, 32)), steps, 32)
+    given = (parted(x), 0, stride * channels, 1, steps, 1, packed(weight.reshape(-1, 32)), 32)
     dense_narrow(*given, none, False, none, out, 0, 32)
     windows = np.stack([rounded(x)[stride * row : stride * row + taps].reshape(-1) for row in range(count)])
     expected = windows @ rounded(weight.reshape(-1, 32))
@@ -242,27 +284,29 @@ def test_normalize(replace: bool, pieces: int) -> None:
     double = x.astype(np.float64)
     deviations = double - double.mean(axis=1, keepdims=True)
     expected = deviations / np.sqrt(np.square(deviations).mean(axis=1, keepdims=True) + 1e-5) * weight + bias
-    before, out = x.copy(), np.zeros((pieces, x.size + 32), np.uint16)
-    normalize(x, weight, bias, np.float32(1e-5), replace, out, 16)
-    np.testing.assert_allclose(whole(out[:, 16:-16], *x.shape), expected, rtol=LEFT[pieces], atol=1e-5)
+    before, out = x.copy(), np.zeros((pieces, 16 + 5 * 112), np.uint16)
+    normalize(x, weight, bias, np.float32(1e-5), replace, out, 16, 112)
+    rows = out[:, 16:].reshape(pieces, 5, 112)
+    np.testing.assert_allclose(whole(rows[:, :, :96], *x.shape), expected, rtol=LEFT[pieces], atol=1e-5)
     assert not out[:, :16].any()
-    assert not out[:, -16:].any()
+    assert not rows[:, :, 96:].any()
     np.testing.assert_allclose(x, expected if replace else before, rtol=1e-5, atol=1e-5)
 
 
 def test_round_rows_goes_to_the_nearest_and_from_the_middle_away_from_0() -> None:
     x = np.concatenate([normal(61), [1 + HALF_ULP * 2, -1 - HALF_ULP * 2, 0]]).astype(np.float32).reshape(4, 16)
     x[3, 13:15] = 1 + 2.0**-8, -1 - 2.0**-8
-    out = np.zeros((1, 80), np.uint16)
-    round_rows(x, out, 16)
-    found = out[0, 16:].reshape(x.shape)
+    out = np.zeros((1, 16 + 4 * 32), np.uint16)
+    round_rows(x, out, 16, 32)
+    found = np.ascontiguousarray(out[0, 16:].reshape(4, 32)[:, :16])
     np.testing.assert_array_equal(found, narrow(x))
     assert wide(found)[3, 13] == 1 + 2.0**-7
     assert (np.abs(wide(found) - x) <= HALF_ULP * np.abs(x)).all()
     assert not out[0, :16].any()
+    assert not out[0, 16:].reshape(4, 32)[:, 16:].any()
     for pieces in (2, 3):
         out = np.zeros((pieces, 64), np.uint16)
-        round_rows(x, out, 0)
+        round_rows(x, out, 0, 16)
         np.testing.assert_array_equal(out, parted(x, pieces))
         assert (np.abs(whole(out, *x.shape) - x) <= LEFT[pieces] * np.abs(x)).all()
 
@@ -274,17 +318,18 @@ def test_attention_of_the_second_clip_of_a_batch(frames: int, head_dim: int, pie
     count, dim = -(-frames // BLOCK), heads * head_dim
     blocks, size = before + count, count * BLOCK
     states, matrices = parted(normal(size, dim), pieces), normal(3, dim, dim, seed=1) / math.sqrt(dim)
-    rows = (states, 0, dim, count)
-    queries = np.empty((pieces, size * dim), np.uint16)
+    rows, stride = (states, 0, dim), dim + 32
+    queries = np.full((pieces, size * stride), 0x7FC0, np.uint16)
     keys, values = np.full((2, pieces, blocks * BLOCK * dim), 0x7FC0, np.uint16)  # no numbers where nothing is written
     none = np.zeros(dim, np.float32)
-    dense_narrow(*rows, packed(matrices[0], pieces), dim // STEP, dim, none, False, none, queries, 0, dim)
-    pack_keys(*rows, packed(matrices[1], pieces), dim // STEP, blocks, before, heads, keys)
-    pack_values(*rows, packed(matrices[2], pieces), dim // STEP, blocks, before, values)
-    out = np.zeros((pieces, size * dim), np.uint16)
+    first, second, third = (packed(matrix, pieces) for matrix in matrices)
+    dense_narrow(*rows, 1, dim // STEP, count, first, dim, none, False, none, queries, 0, stride)
+    pack_keys(*rows, count, second, dim // STEP, blocks, before, heads, keys)
+    pack_values(*rows, count, third, dim // STEP, blocks, before, values)
+    out = np.zeros((pieces, size * stride), np.uint16)
     scale = np.float32(head_dim**-0.5)
     attend(
-        *(queries, 0, count, heads, keys, values, blocks, before, frames),
+        *(queries, 0, stride, count, heads, keys, values, blocks, before, frames),
         *(np.float32(scale * math.log2(math.e)), out, 0),
     )
     own = whole(states, size, dim)
@@ -295,7 +340,9 @@ def test_attention_of_the_second_clip_of_a_batch(frames: int, head_dim: int, pie
     scores = scale * q @ k[:, :frames].transpose(0, 2, 1)
     shares = np.exp(scores - scores.max(axis=2, keepdims=True))
     expected = (shares / shares.sum(axis=2, keepdims=True)) @ v[:, :frames]
-    got = whole(out, size, heads, head_dim).transpose(1, 0, 2)
+    each = out.reshape(pieces, size, stride)
+    assert not each[:, :, dim:].any()
+    got = whole(each[:, :, :dim], size, heads, head_dim).transpose(1, 0, 2)
     bound = {1: 1.5 * HALF_ULP, 2: 4 * LEFT[2], 3: 2e-6}[pieces] * np.abs(v).max()
     np.testing.assert_allclose(got[:, :frames], expected[:, :frames], rtol=0, atol=bound)
 

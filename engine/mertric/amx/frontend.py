@@ -11,6 +11,7 @@ from mertric.amx.weights import read_front_end
 from mertric.fold import fold
 from mertric.kernels.convolutions import round_columns, write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
+from mertric.kernels.lines import empty, pitch, zeros
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK, PACKED, STEP
 from mertric.parting import even_parts
@@ -59,9 +60,9 @@ class FrontEnd:
         """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
         frames = self._bundle.frames(samples.size)
         clip = fold(self._first, samples)
-        first = np.zeros((self._first_pieces, self._channels // BLOCK * self._steps * PACKED), np.uint16)
+        first = zeros((self._first_pieces, self._channels // BLOCK * self._steps * PACKED), np.uint16)
         pack(np.ascontiguousarray(clip.weights), first)
-        whole = np.zeros((_whole(frames), self._bundle.dim), np.float32)
+        whole = zeros((_whole(frames), self._bundle.dim), np.float32)
         features = whole[:frames]
         chunks = -(-frames // self._chunk)
         chunks = min(frames, -(-chunks // self._team.threads) * self._team.threads)
@@ -78,8 +79,8 @@ class FrontEnd:
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take."""
         rows = self._bundle.rows_per_frame * (min(frames, self._chunk * self._team.threads) + 1)
-        windows = 2 * self._first_pieces * self._steps * STEP
-        return rows * (3 * self._pieces * self._channels + windows) + (8 + 2 * self._pieces) * frames * self._bundle.dim
+        row = 3 * self._pieces * pitch(self._channels) + 2 * self._first_pieces * self._steps * STEP
+        return rows * row + (8 + 2 * self._pieces) * frames * self._bundle.dim
 
     def _convolve(
         self, clip: FoldedClip, first: NDArray[np.uint16], features: NDArray[np.float32], chunk: tuple[int, int]
@@ -87,16 +88,17 @@ class FrontEnd:
         """Write the features of a chunk's frames, the one that it begins with to the one before its end."""
         weights, start, count = self._weights, chunk[0], chunk[1] - chunk[0]
         last = self._last_convolution(clip, first, start, count)
-        narrow = self._space(last.size)
+        stride = pitch(last.shape[1])
+        narrow = self._space(len(last) * stride)
         if weights.norm is None:
-            round_rows(last, narrow, 0)
+            round_rows(last, narrow, 0, stride)
         else:
-            normalize(last, weights.norm.weight, weights.norm.bias, self._epsilon, False, narrow, 0)
-        projected = np.zeros((len(last), self._bundle.dim), np.float32)
+            normalize(last, weights.norm.weight, weights.norm.bias, self._epsilon, False, narrow, 0, stride)
+        projected = zeros((len(last), self._bundle.dim), np.float32)
         dense = weights.projection
         dense_add(
-            *(narrow, 0, last.shape[1], _blocks(count), dense.weight, dense.steps, dense.bias.size),
-            *(dense.bias, False, projected.reshape(-1), 0, projected.shape[1]),
+            *(narrow, 0, stride, dense.taps, dense.steps, _blocks(count), dense.weight),
+            *(dense.bias.size, dense.bias, False, projected.reshape(-1), 0, projected.shape[1]),
         )
         features[start : chunk[1]] = projected[:count]
 
@@ -104,56 +106,58 @@ class FrontEnd:
         self, clip: FoldedClip, first: NDArray[np.uint16], start: int, count: int
     ) -> NDArray[np.float32]:
         """Return what the last convolution gives for `count` frames from `start` on, in whole blocks of rows."""
-        weights, rows, channels, none = self._weights, self._rows(count), self._channels, self._zeros
+        weights, rows, none = self._weights, self._rows(count), self._zeros
         (samples,), columns = clip.samples, self._steps * STEP
-        windows = np.empty((len(first), _whole(rows[0]) * columns), np.uint16)
+        windows = empty((len(first), _whole(rows[0]) * columns), np.uint16)
         begin = start * self._bundle.rows_per_frame * clip.stride
         write_windows(samples, begin, clip.stride, clip.taps, columns, windows)
-        value = self._space(_needed(rows, 0) * channels)
+        stride = pitch(self._channels)
+        value = self._space(_needed(rows, 0) * stride)
         dense_narrow(
-            *(windows, 0, columns, _blocks(rows[0]), first, self._steps, channels),
-            *(none, True, none, value, 0, channels),
+            *(windows, 0, columns, 1, self._steps, _blocks(rows[0]), first),
+            *(self._channels, none, True, none, value, 0, stride),
         )
         for index, dense in enumerate(weights.convolutions[:-1], 1):
-            wider = dense.bias.size
+            wider = pitch(dense.bias.size)
             following = self._space(_needed(rows, index) * wider)
             dense_narrow(
-                *(value, 0, 2 * channels, _blocks(rows[index]), dense.weight, dense.steps, wider),
-                *(dense.bias, True, none, following, 0, wider),
+                *(value, 0, 2 * stride, dense.taps, dense.steps, _blocks(rows[index]), dense.weight),
+                *(dense.bias.size, dense.bias, True, none, following, 0, wider),
             )
-            value, channels = following, wider
+            value, stride = following, wider
         dense = weights.convolutions[-1]
-        last = np.zeros((_whole(count), dense.bias.size), np.float32)
+        last = zeros((_whole(count), dense.bias.size), np.float32)
         dense_add(
-            *(value, 0, 2 * channels, _blocks(count), dense.weight, dense.steps, last.shape[1]),
-            *(dense.bias, True, last.reshape(-1), 0, last.shape[1]),
+            *(value, 0, 2 * stride, dense.taps, dense.steps, _blocks(count), dense.weight),
+            *(dense.bias.size, dense.bias, True, last.reshape(-1), 0, last.shape[1]),
         )
         return last
 
     def _add_positions(self, features: NDArray[np.float32], frames: int, group: int) -> None:
         """Add a group of the positional convolution to features, whole blocks of rows, `frames` of them the clip's."""
         dense, width, taps = self._weights.positions[group], self._weights.width, self._bundle.position_taps
-        rows = np.zeros((self._pieces, (len(features) + taps) * width), np.uint16)
+        rows = zeros((self._pieces, (len(features) + taps) * width), np.uint16)
         round_columns(features[:frames], group * width, width, rows, taps // 2)
         dense_add(
-            *(rows, 0, width, len(features) // BLOCK, dense.weight, dense.steps, width),
-            *(dense.bias, True, features.reshape(-1), group * width, features.shape[1]),
+            *(rows, 0, width, dense.taps, dense.steps, len(features) // BLOCK, dense.weight),
+            *(width, dense.bias, True, features.reshape(-1), group * width, features.shape[1]),
         )
 
     def _normalize(self, norm: Norm, features: NDArray[np.float32], part: tuple[int, int]) -> None:
         """Normalise the features of a part of the frames in place."""
         own = features[slice(*part)]
-        normalize(own, norm.weight, norm.bias, self._epsilon, True, np.empty((1, own.size), np.uint16), 0)
+        unused = np.empty((1, own.size), np.uint16)
+        normalize(own, norm.weight, norm.bias, self._epsilon, True, unused, 0, own.shape[1])
 
     def _space(self, numbers: int) -> NDArray[np.uint16]:
         """Return room for numbers."""
-        return np.empty((self._pieces, numbers), np.uint16)
+        return empty((self._pieces, numbers), np.uint16)
 
     def _rows(self, count: int) -> list[int]:
         """Rows of each convolution, the first one's first, that so many frames see."""
         rows = [count]
-        for taps in reversed(self._weights.taps):
-            rows.append(2 * (rows[-1] - 1) + taps)
+        for dense in reversed(self._weights.convolutions):
+            rows.append(2 * (rows[-1] - 1) + dense.taps)
         return rows[::-1]
 
 

@@ -13,6 +13,7 @@ from mertric.amx.parts import Part
 from mertric.amx.weights import read_layers
 from mertric.kernels.attention import attend, pack_keys, pack_values
 from mertric.kernels.dense import dense_add, dense_narrow
+from mertric.kernels.lines import empty, pitch, zeros
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK
 from mertric.parting import even_parts
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from mertric.bundle import Bundle
     from mertric.device import Device
 
-_MOST = 12
-"""Blocks of rows that a thread takes through a layer at once."""
+_MOST = {1: 12, 2: 6, 3: 6}
+"""Blocks of rows, in so many pieces, that a thread takes through a layer at once."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class _Room:
     ----------
     state : float32 [rows, dim]
         What enters or leaves a layer, the residual.
-    narrow : uint16 [pieces, rows * dim]
+    narrow : uint16 [pieces, rows * pitch]
         The same, or its LayerNorm, in bfloat16.
-    queries : uint16 [pieces, rows * dim]
+    queries : uint16 [pieces, rows * pitch]
     keys, values : uint16 [2, pieces, rows * dim]
         Of layers with even and with odd numbers: some parts are in the next layer while others attend in this one.
     """
@@ -70,6 +71,7 @@ class Transformer:
         self._bundle, self._pieces, self._team = bundle, pieces, team
         self._layers, self._last = read_layers(bundle, device.graphs, pieces=pieces)
         self._zeros = np.zeros(bundle.dim, np.float32)
+        self._pitch = pitch(bundle.dim)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
         self._scale = np.float32((bundle.dim // bundle.heads) ** -0.5 * math.log2(math.e))
 
@@ -80,11 +82,11 @@ class Transformer:
         parts, blocks = self._parts(found)
         rows = blocks * BLOCK
         room = _Room(
-            state=np.zeros((rows, dim), np.float32),
-            narrow=np.empty((self._pieces, rows * dim), np.uint16),
-            queries=np.empty((self._pieces, rows * dim), np.uint16),
-            keys=np.empty((2, self._pieces, rows * dim), np.uint16),
-            values=np.empty((2, self._pieces, rows * dim), np.uint16),
+            state=zeros((rows, dim), np.float32),
+            narrow=empty((self._pieces, rows * self._pitch), np.uint16),
+            queries=empty((self._pieces, rows * self._pitch), np.uint16),
+            keys=empty((2, self._pieces, rows * dim), np.uint16),
+            values=empty((2, self._pieces, rows * dim), np.uint16),
         )
         for part in parts:
             part.of(room.state)[: part.inside] = entries[part.clip][part.start : part.start + part.inside]
@@ -102,16 +104,16 @@ class Transformer:
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames."""
         rows = clips * -(-frames // BLOCK) * BLOCK
-        dim = self._bundle.dim
+        dim, stride = self._bundle.dim, self._pitch
         half = 2 * self._pieces
-        widest = self._layers[0].inner.bias.size + dim
-        own = self._team.threads * BLOCK * ((4 + half) * frames + half * _MOST * widest)
-        return rows * dim * (4 + 6 * half + 4 * layers) + own
+        widest = pitch(self._layers[0].inner.bias.size) + stride
+        own = self._team.threads * BLOCK * ((4 + half) * frames + half * _MOST[self._pieces] * widest)
+        return rows * (dim * (4 + 4 * half + 4 * layers) + 2 * half * stride) + own
 
     def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
         """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
         counts = [-(-states.shape[1] // BLOCK) for states in found]
-        most = max(1, min(_MOST, -(-sum(counts) // self._team.threads)))
+        most = max(1, min(_MOST[self._pieces], -(-sum(counts) // self._team.threads)))
         parts, begin = [], 0
         for clip, (states, count) in enumerate(zip(found, counts, strict=True)):
             spans = even_parts(count, -(-count // most))
@@ -127,7 +129,7 @@ class Transformer:
         if self._bundle.pre_norm:
             self._normalize(room, part, layer.first, replace=False)
         else:
-            round_rows(state, room.narrow, self._place(part))
+            round_rows(state, room.narrow, self._place(part), self._pitch)
         self._project(room, 0, part)
 
     def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> None:
@@ -136,20 +138,21 @@ class Transformer:
         state, place = part.of(room.state), self._place(part)
         following = self._layers[number] if number < bundle.layers else None
         turn = (number - 1) % 2
-        attended = np.empty((self._pieces, state.size), np.uint16)
+        attended = empty((self._pieces, len(state) * self._pitch), np.uint16)
         attend(
-            *(room.queries, place, part.blocks, bundle.heads, room.keys[turn]),
+            *(room.queries, place, self._pitch, part.blocks, bundle.heads, room.keys[turn]),
             *(room.values[turn], len(room.state) // BLOCK, part.begin, part.frames, self._scale, attended, 0),
         )
-        _add(attended, layer.out, state)
+        _add(attended, self._pitch, layer.out, state)
         norm = layer.first if not bundle.pre_norm else layer.final
         self._normalize(room, part, norm, replace=not bundle.pre_norm)
-        inner = np.empty((self._pieces, len(state) * layer.inner.bias.size), np.uint16)
+        inner, wide = layer.inner, pitch(layer.inner.bias.size)
+        activated = empty((self._pieces, len(state) * wide), np.uint16)
         dense_narrow(
-            *(room.narrow, place, bundle.dim, part.blocks, layer.inner.weight, layer.inner.steps),
-            *(layer.inner.bias.size, layer.inner.bias, True, layer.inner_mean, inner, 0, layer.inner.bias.size),
+            *(room.narrow, place, self._pitch, inner.taps, inner.steps, part.blocks, inner.weight),
+            *(inner.bias.size, inner.bias, True, layer.inner_mean, activated, 0, wide),
         )
-        _add(inner, layer.outer, state)
+        _add(activated, wide, layer.outer, state)
         if not bundle.pre_norm:
             self._normalize(room, part, layer.final, replace=True)
         elif following is not None:
@@ -164,29 +167,31 @@ class Transformer:
         """Write a part's queries, keys and values for layer `number`."""
         layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
         place = self._place(part)
-        rows = room.narrow, place, dim, part.blocks
-        query = layer.query
+        rows, turn = (room.narrow, place, self._pitch), number % 2
+        query, key, value = layer.query, layer.key, layer.value
         dense_narrow(
-            *(*rows, query.weight, query.steps, dim, query.bias),
-            *(False, self._zeros, room.queries, place, dim),
+            *(*rows, query.taps, query.steps, part.blocks, query.weight),
+            *(dim, query.bias, False, self._zeros, room.queries, place, self._pitch),
         )
-        turn, heads = number % 2, self._bundle.heads
-        pack_keys(*rows, layer.key.weight, layer.key.steps, blocks, part.first, heads, room.keys[turn])
-        pack_values(*rows, layer.value.weight, layer.value.steps, blocks, part.first, room.values[turn])
+        pack_keys(
+            *(*rows, part.blocks, key.weight, key.steps, blocks, part.first),
+            *(self._bundle.heads, room.keys[turn]),
+        )
+        pack_values(*rows, part.blocks, value.weight, value.steps, blocks, part.first, room.values[turn])
 
     def _normalize(self, room: _Room, part: Part, norm: Norm, *, replace: bool) -> None:
         """Write the LayerNorm of a part's rows in bfloat16 and, to `replace` them, over them."""
         state, place = part.of(room.state), self._place(part)
-        normalize(state, norm.weight, norm.bias, self._epsilon, replace, room.narrow, place)
+        normalize(state, norm.weight, norm.bias, self._epsilon, replace, room.narrow, place, self._pitch)
 
     def _place(self, part: Part) -> int:
-        """Where a part's rows begin among the numbers of those of all clips."""
-        return part.first * BLOCK * self._bundle.dim
+        """Where a part's rows begin among the numbers of those of all clips, in bfloat16."""
+        return part.first * BLOCK * self._pitch
 
 
-def _add(rows: NDArray[np.uint16], dense: Dense, state: NDArray[np.float32]) -> None:
+def _add(rows: NDArray[np.uint16], stride: int, dense: Dense, state: NDArray[np.float32]) -> None:
     """Add a product of rows, and what goes with it, to the residual."""
     dense_add(
-        *(rows, 0, rows.shape[1] // len(state), len(state) // BLOCK, dense.weight, dense.steps, dense.bias.size),
-        *(dense.bias, False, state.reshape(-1), 0, state.shape[1]),
+        *(rows, 0, stride, dense.taps, dense.steps, len(state) // BLOCK, dense.weight),
+        *(dense.bias.size, dense.bias, False, state.reshape(-1), 0, state.shape[1]),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from mertric.bundle import POSITIONS, encoder_graph
 from mertric.initializers import Initializers
 from mertric.kernels.dense import pack
+from mertric.kernels.lines import zeros
 from mertric.kernels.sizes import BLOCK, PACKED, STEP
 from mertric.metrics.parallel import map_threads
 
@@ -39,13 +40,16 @@ class Dense:
     ----------
     weight : uint16 [pieces, numbers]
         Packed, see `mertric.kernels.dense`.
+    taps : int
+        Runs that its inner dimension is made of: those of a convolution.
     steps : int
-        Its inner dimension, in steps.
+        In each.
     bias : float32 [columns]
         For its columns in whole blocks.
     """
 
     weight: NDArray[np.uint16]
+    taps: int
     steps: int
     bias: Singles
 
@@ -94,8 +98,6 @@ class FrontEndWeights:
     ----------
     convolutions : tuple of Dense
         Taps times channels by channels.
-    taps : tuple of int
-        Of each.
     norm : Norm or None
         Before the projection.
     projection : Dense
@@ -108,7 +110,6 @@ class FrontEndWeights:
     """
 
     convolutions: tuple[Dense, ...]
-    taps: tuple[int, ...]
     norm: Norm | None
     projection: Dense
     positions: tuple[Dense, ...]
@@ -125,16 +126,15 @@ def read_front_end(bundle: Bundle, precision: str, *, pieces: int) -> FrontEndWe
         They cannot be read.
     """
     tensors = Initializers(bundle.frontend(precision, GRAPHS))
-    matrices = [_convolution(tensors, number) for number in range(1, len(bundle.channels))]
     positions = Initializers(bundle.graphs(precision) / POSITIONS)
     width = bundle.dim // bundle.position_groups
     biases = positions[f"{_POSITIONS}.bias"].reshape(-1, width)
     dense = partial(_dense, pieces)
     return FrontEndWeights(
         convolutions=tuple(
-            dense(matrix, tensors.get(f"{_CONV}.{number}.bias")) for number, matrix in enumerate(matrices, 1)
+            dense(_convolution(tensors, number), tensors.get(f"{_CONV}.{number}.bias"), channels)
+            for number, channels in enumerate(bundle.channels[:-1], 1)
         ),
-        taps=tuple(len(matrix) // channels for matrix, channels in zip(matrices, bundle.channels[:-1], strict=True)),
         norm=_optional_norm(tensors, f"{_PROJECTION}.layer_norm"),
         projection=dense(tensors[f"{_PROJECTION}.projection.weight"], tensors[f"{_PROJECTION}.projection.bias"]),
         positions=tuple(dense(*group) for group in zip(_groups(positions, width), biases, strict=True)),
@@ -204,11 +204,13 @@ def _norm(tensors: Tensors, name: str) -> Norm:
     return Norm(np.array(tensors[f"{name}.weight"]), np.array(tensors[f"{name}.bias"]))
 
 
-def _dense(pieces: int, matrix: Singles, bias: Singles | None = None) -> Dense:
+def _dense(pieces: int, matrix: Singles, bias: Singles | None = None, run: int | None = None) -> Dense:
+    """Pack a matrix, whose inner dimension is in one run, or in several of so many numbers."""
     steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
-    weight = np.zeros((pieces, steps * blocks * PACKED), np.uint16)
+    weight = zeros((pieces, steps * blocks * PACKED), np.uint16)
     pack(np.array(matrix, order="C"), weight)  # a copy: of read-only arrays `pack` would be compiled once more
-    filled = np.zeros(blocks * BLOCK, np.float32)
+    filled = zeros((blocks * BLOCK,), np.float32)
     if bias is not None:
         filled[: bias.size] = bias
-    return Dense(weight, steps, filled)
+    taps = len(matrix) // run if run else 1
+    return Dense(weight, taps, steps // taps, filled)

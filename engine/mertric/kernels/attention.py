@@ -15,6 +15,7 @@ from mertric.kernels.activations import fine_power_of_two, power_of_two
 from mertric.kernels.bfloat16 import rounded, store_lanes
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import greatest, highest, kept, load, spread, store, total
+from mertric.kernels.lines import singles
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block
 
@@ -50,14 +51,14 @@ def pack_keys(
     keys: Halves,
 ) -> None:
     """Write the keys of `rows` blocks of rows, see `dense_narrow`, as those from number `block` of `blocks`."""
-    product = np.empty(_ONE, np.float32)
+    product = singles(_ONE)
     begin(CONFIGURATION)
     columns = weight.shape[1] // (steps * PACKED)
     parts = columns // heads
     for n in range(columns):
         head, part = n // parts, n % parts
         for m in range(rows):
-            multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+            multiply_block(a, at + m * BLOCK * stride, stride, 1, weight, n * steps * PACKED, steps, product, 0)
             to = ((head * blocks + block + m) * parts + part) * PACKED
             for piece in range(keys.shape[0]):
                 for tile in range(2):
@@ -77,11 +78,11 @@ def pack_values(
     a: Halves, at: int, stride: int, rows: int, weight: Halves, steps: int, blocks: int, block: int, values: Halves
 ) -> None:
     """Write the values of `rows` blocks of rows, as `pack_keys` does the keys."""
-    product = np.empty(_ONE, np.float32)
+    product = singles(_ONE)
     begin(CONFIGURATION)
     for n in range(weight.shape[1] // (steps * PACKED)):
         for m in range(rows):
-            multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+            multiply_block(a, at + m * BLOCK * stride, stride, 1, weight, n * steps * PACKED, steps, product, 0)
             to = (n * blocks + block + m) * PACKED
             for piece in range(values.shape[0]):
                 for tile in range(2):
@@ -100,6 +101,7 @@ def pack_values(
 def attend(
     queries: Halves,
     at: int,
+    stride: int,
     rows: int,
     heads: int,
     keys: Halves,
@@ -111,12 +113,12 @@ def attend(
     out: Halves,
     to: int,
 ) -> None:
-    """Write what `rows` blocks of queries attend to, in bfloat16, to `out` from `to` on, [pieces, rows * BLOCK * dim].
+    """Write what `rows` blocks of queries attend to, in bfloat16, to rows of `out` from `to` on.
 
     Parameters
     ----------
-    queries, at
-        [pieces, rows * BLOCK * dim] from `at` on.
+    queries, at, stride
+        Their rows begin at `at`, `stride` numbers apart, as those of `out` do.
     blocks, block
         Of keys and values in all, and the first of the clip's.
     frames
@@ -125,21 +127,19 @@ def attend(
         Of the scores, times the logarithm of e to base 2.
     """
     parts = keys.shape[1] // (heads * blocks * PACKED)
-    dim = heads * parts * BLOCK
     count = (frames + BLOCK - 1) // BLOCK
     inside = frames - (count - 1) * BLOCK
-    scores = np.empty(count * _ONE, np.float32)
-    shares = np.empty((queries.shape[0], count * _ONE), np.uint16)
-    tops = np.empty(BLOCK * SINGLES, np.float32)
+    apart = count | 1  # blocks from one row of shares to the next, see `mertric.kernels.lines.pitch`
+    scores, product, tops = singles(count * _ONE), singles(_ONE), singles(BLOCK * SINGLES)
+    shares = singles(queries.shape[0] * apart * _ONE // 2).view(np.uint16).reshape(queries.shape[0], apart * _ONE)
     weights = np.empty(BLOCK, np.float32)
-    product = np.empty(_ONE, np.float32)
     begin(CONFIGURATION)
     for m in range(rows):
         for head in range(heads):
             for key in range(count):
                 packed = (head * blocks + block + key) * parts * PACKED
-                source = at + m * BLOCK * dim + head * parts * BLOCK
-                multiply_block(queries, source, dim, keys, packed, parts, scores, key * _ONE)
+                source = at + m * BLOCK * stride + head * parts * BLOCK
+                multiply_block(queries, source, stride, 1, keys, packed, parts, scores, key * _ONE)
                 if key == count - 1:
                     for i in range(BLOCK):
                         scores[key * _ONE + i * BLOCK + inside : key * _ONE + (i + 1) * BLOCK] = -np.inf
@@ -154,14 +154,14 @@ def attend(
                         exponent = load(scores, (key * BLOCK + i) * _WIDTH + j) * spread(scale) - top
                         share = power_of_two(exponent) if queries.shape[0] == 1 else fine_power_of_two(exponent)
                         sums = sums + share
-                        store_lanes(shares, (i * count + key) * _WIDTH + j, share)
+                        store_lanes(shares, (i * apart + key) * _WIDTH + j, share)
                 weights[i] = np.float32(1) / total(sums)
             for part in range(parts):
                 packed = ((head * parts + part) * blocks + block) * PACKED
-                multiply_block(shares, 0, count * BLOCK, values, packed, count, product, 0)
+                multiply_block(shares, 0, apart * BLOCK, 1, values, packed, count, product, 0)
                 for i in range(BLOCK):
                     weight = spread(weights[i])
-                    line = (to + (m * BLOCK + i) * dim) // SINGLES + (head * parts + part) * _WIDTH
+                    line = (to + (m * BLOCK + i) * stride) // SINGLES + (head * parts + part) * _WIDTH
                     for j in range(_WIDTH):
                         store_lanes(out, line + j, load(product, i * _WIDTH + j) * weight)
     end()

@@ -4,8 +4,9 @@ Arrays in bfloat16 are [pieces, numbers], see `mertric.kernels.bfloat16`. Rows s
 that they may overlap, as a convolution's do. Products take
 
 - `a`, `at`, `stride`: the rows, bfloat16, and where the first begins;
+- `taps`, `steps`: a row is so many runs of so many steps, each run half a stride after the one before;
 - `rows`: how many, in blocks of `BLOCK`;
-- `weight`, `steps`: the packed second factor, see `pack`, and its inner dimension in steps;
+- `weight`: the packed second factor, see `pack`;
 - `columns`: how many of its columns to compute, a multiple of `SINGLES`;
 - `bias`: float32, for each of them;
 - `activate`: whether the GELU follows.
@@ -15,16 +16,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mertric.kernels.activations import fine_gelu, gelu
 from mertric.kernels.bfloat16 import store_lanes, store_number
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, store
+from mertric.kernels.lines import singles
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Singles = NDArray[np.float32]
@@ -64,9 +65,10 @@ def dense_narrow(
     a: Halves,
     at: int,
     stride: int,
+    taps: int,
+    steps: int,
     rows: int,
     weight: Halves,
-    steps: int,
     columns: int,
     bias: Singles,
     activate: bool,
@@ -76,13 +78,14 @@ def dense_narrow(
     out_stride: int,
 ) -> None:
     """Write a product, less a mean, in bfloat16, to rows of `out` from `to` on."""
-    product = np.empty(_ONE, np.float32)
+    product, inner = singles(_ONE), taps * steps
     begin(CONFIGURATION)
-    group = _group(rows, steps, a.shape[0])
+    group = _group(rows, inner, a.shape[0])
     for start in range(0, rows, group):
         for n in range((columns + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, rows)):
-                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+                begins = at + m * BLOCK * stride
+                multiply_block(a, begins, stride, taps, weight, n * inner * PACKED, steps, product, 0)
                 for i in range(BLOCK):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
                     for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
@@ -98,9 +101,10 @@ def dense_add(
     a: Halves,
     at: int,
     stride: int,
+    taps: int,
+    steps: int,
     rows: int,
     weight: Halves,
-    steps: int,
     columns: int,
     bias: Singles,
     activate: bool,
@@ -109,13 +113,14 @@ def dense_add(
     out_stride: int,
 ) -> None:
     """Add a product to rows of `out` from `to` on, in float32."""
-    product = np.empty(_ONE, np.float32)
+    product, inner = singles(_ONE), taps * steps
     begin(CONFIGURATION)
-    group = _group(rows, steps, a.shape[0])
+    group = _group(rows, inner, a.shape[0])
     for start in range(0, rows, group):
         for n in range((columns + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, rows)):
-                multiply_block(a, at + m * BLOCK * stride, stride, weight, n * steps * PACKED, steps, product, 0)
+                begins = at + m * BLOCK * stride
+                multiply_block(a, begins, stride, taps, weight, n * inner * PACKED, steps, product, 0)
                 for i in range(BLOCK):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
                     for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):

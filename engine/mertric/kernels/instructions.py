@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
+from llvmlite.binding import initialize_native_asmparser
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _BYTE, _LONG, _WORD = ir.IntType(8), ir.IntType(64), ir.IntType(32)
 _PLACE = _BYTE.as_pointer()
+initialize_native_asmparser()
 
 
 def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,19 +94,27 @@ def release(_: Any) -> Any:
     return types.void(), code
 
 
+_FOUR = """
+prefetcht0 (%r10)
+prefetcht0 (%r10,$1)
+prefetcht0 (%r10,$1,2)
+prefetcht0 (%r10,%r11)
+"""
+_FETCH = "movq $0, %r10; leaq ($1,$1,2), %r11" + "leaq (%r10,$1,4), %r10".join([_FOUR] * 4)
+"""Sixteen rows. Left to LLVM, their addresses go to memory and back at every step."""
+
+
 @_instruction
-def prefetch(_: Any, array: Any, index: Any) -> Any:
-    """Bring the cache line of an array's number `index` to the first level. It may be beyond the array."""
+def fetch_tile(_: Any, array: Any, index: Any, stride: Any) -> Any:
+    """Bring what `load_tile` would load to the first-level cache. It may be beyond the array."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        place = _place(context, builder, signature.args[0], *arguments)
-        prefetch = builder.module.declare_intrinsic(
-            "llvm.prefetch", [_PLACE], ir.FunctionType(ir.VoidType(), [_PLACE, _WORD, _WORD, _WORD])
-        )
-        builder.call(prefetch, [place, _WORD(0), _WORD(3), _WORD(1)])
+        place = _place(context, builder, signature.args[0], arguments[0], arguments[1])
+        kind = ir.FunctionType(ir.VoidType(), [_PLACE, _LONG])
+        builder.asm(kind, _FETCH, "r,r,~{r10},~{r11}", [place, arguments[2]], side_effect=True)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64), code
+    return types.void(array, types.int64, types.int64), code
 
 
 @_instruction

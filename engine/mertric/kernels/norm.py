@@ -24,13 +24,17 @@ def normalize(
     replace: bool,
     out: NDArray[np.uint16],
     to: int,
+    stride: int,
 ) -> None:
-    """Write the LayerNorm of `x` [rows, dim] to `out` from `to` on, in bfloat16, and, to `replace` it, over `x`."""
+    """Write the LayerNorm of `x` [rows, dim], in bfloat16, and, to `replace` it, over `x`.
+
+    Rows of `out` begin at `to` and are `stride` numbers apart.
+    """
     rows, dim = x.shape
     width = dim // SINGLES
     share = np.float32(1 / dim)
     for row in range(rows):
-        line, narrow = x[row], (to + row * dim) // SINGLES
+        line, narrow = x[row], (to + row * stride) // SINGLES
         sums = spread(np.float32(0))
         for j in range(width):
             sums = sums + load(line, j)
@@ -48,10 +52,10 @@ def normalize(
 
 
 @kernel()
-def round_rows(x: NDArray[np.float32], out: NDArray[np.uint16], to: int) -> None:
-    """Write `x` [rows, dim] to `out` from `to` on, in bfloat16."""
+def round_rows(x: NDArray[np.float32], out: NDArray[np.uint16], to: int, stride: int) -> None:
+    """Write `x` [rows, dim] to rows of `out` from `to` on, `stride` numbers apart, in bfloat16."""
     rows, dim = x.shape
     for row in range(rows):
-        line, narrow = x[row], (to + row * dim) // SINGLES
+        line, narrow = x[row], (to + row * stride) // SINGLES
         for j in range(dim // SINGLES):
             store_lanes(out, narrow + j, load(line, j))

@@ -1,7 +1,8 @@
 """Products of 32 x 32 blocks in bfloat16, summed in float32: in AMX's tiles, or, without AMX, in plain loops.
 
-The first factor stands in rows; the second is packed as a step of AMX takes it, `STEP` of the inner dimension for two
-tiles of 16 columns, [2, STEP / 2, 16, 2]: in the last axis are two neighbours of the inner dimension.
+The first factor stands in rows, best as `mertric.kernels.lines` lays them out; the second is packed as a step of AMX
+takes it, `STEP` of the inner dimension for two tiles of 16 columns, [2, STEP / 2, 16, 2]: in the last axis are two
+neighbours of the inner dimension.
 
 Both have as many pieces (`mertric.kernels.bfloat16`). Of the products of two pieces, those are taken that are not below
 what the last one leaves: of the first with all, of the second with all but the last, and so on. One piece is bfloat16;
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.bfloat16 import widened
-from mertric.kernels.instructions import configure, load_tile, multiply_add, prefetch, release, store_tile, zero_tile
+from mertric.kernels.instructions import configure, fetch_tile, load_tile, multiply_add, release, store_tile, zero_tile
 from mertric.kernels.jit import kernel
 from mertric.kernels.processor import why_no_tiles
 from mertric.kernels.sizes import BLOCK, PACKED, STEP
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 _TILE = 16
 """Rows of a tile, of 64 bytes each."""
-_AHEAD = 2
-"""Steps ahead of which both factors are brought to the first-level cache."""
+_ROWS_AHEAD, _PACKED_AHEAD = 1, 2
+"""Steps ahead of which the factors are brought to the first-level cache."""
 
 
 def _configuration() -> NDArray[np.uint8]:
@@ -42,12 +43,6 @@ CONFIGURATION = _configuration()
 
 
 @kernel()
-def _fetch(array: NDArray[np.uint16], at: int, stride: int) -> None:
-    for row in range(_TILE):
-        prefetch(array, at + row * stride)
-
-
-@kernel()
 def _begin_tiles(configuration: NDArray[np.uint8]) -> None:
     configure(configuration)
 
@@ -58,10 +53,56 @@ def _end_tiles() -> None:
 
 
 @kernel()
+def _multiply(a: NDArray[np.uint16], at: int, stride: int, b: NDArray[np.uint16], packed: int) -> None:
+    """Add the product of a piece of 32 rows and one of 32 columns, and fetch what follows each."""
+    lower = at + _TILE * stride
+    fetch_tile(a, at + _ROWS_AHEAD * STEP, 2 * stride)
+    load_tile(4, a, at, 2 * stride)
+    load_tile(6, b, packed, 2 * STEP)
+    multiply_add(0, 4, 6)
+    fetch_tile(b, packed + _PACKED_AHEAD * PACKED, 2 * STEP)
+    load_tile(7, b, packed + PACKED // 2, 2 * STEP)
+    multiply_add(1, 4, 7)
+    fetch_tile(a, lower + _ROWS_AHEAD * STEP, 2 * stride)
+    load_tile(5, a, lower, 2 * stride)
+    multiply_add(2, 5, 6)
+    fetch_tile(b, packed + _PACKED_AHEAD * PACKED + PACKED // 2, 2 * STEP)
+    multiply_add(3, 5, 7)
+
+
+@kernel()
+def _multiply_packed(b: NDArray[np.uint16], packed: int) -> None:
+    """Add the product of the same rows and other columns."""
+    load_tile(6, b, packed, 2 * STEP)
+    multiply_add(0, 4, 6)
+    fetch_tile(b, packed + _PACKED_AHEAD * PACKED, 2 * STEP)
+    load_tile(7, b, packed + PACKED // 2, 2 * STEP)
+    multiply_add(1, 4, 7)
+    multiply_add(2, 5, 6)
+    fetch_tile(b, packed + _PACKED_AHEAD * PACKED + PACKED // 2, 2 * STEP)
+    multiply_add(3, 5, 7)
+
+
+@kernel()
+def _multiply_rows(a: NDArray[np.uint16], at: int, stride: int) -> None:
+    """Add the product of other rows and the same columns."""
+    lower = at + _TILE * stride
+    fetch_tile(a, at + _ROWS_AHEAD * STEP, 2 * stride)
+    load_tile(4, a, at, 2 * stride)
+    multiply_add(0, 4, 6)
+    multiply_add(1, 4, 7)
+    fetch_tile(a, lower + _ROWS_AHEAD * STEP, 2 * stride)
+    load_tile(5, a, lower, 2 * stride)
+    multiply_add(2, 5, 6)
+    multiply_add(3, 5, 7)
+
+
+@kernel()
 def _multiply_tiles(
     a: NDArray[np.uint16],
     at: int,
     stride: int,
+    taps: int,
     b: NDArray[np.uint16],
     packed: int,
     steps: int,
@@ -72,30 +113,22 @@ def _multiply_tiles(
     zero_tile(1)
     zero_tile(2)
     zero_tile(3)
-    pieces = a.shape[0]
-    for _ in range(steps):
-        for i in range(pieces):
-            upper = at + i * a.shape[1]
-            lower = upper + _TILE * stride
-            _fetch(a, upper + _AHEAD * STEP, stride)
-            load_tile(4, a, upper, 2 * stride)
-            for j in range(pieces - i):
-                place = packed + j * b.shape[1]
-                load_tile(6, b, place, 64)
-                multiply_add(0, 4, 6)
-                if i == 0:
-                    _fetch(b, place + _AHEAD * PACKED, STEP)
-                load_tile(7, b, place + PACKED // 2, 64)
-                multiply_add(1, 4, 7)
-                if j == 0:
-                    _fetch(a, lower + _AHEAD * STEP, stride)
-                    load_tile(5, a, lower, 2 * stride)
-                multiply_add(2, 5, 6)
-                if i == 0:
-                    _fetch(b, place + _AHEAD * PACKED + PACKED // 2, STEP)
-                multiply_add(3, 5, 7)
-        at += STEP
-        packed += PACKED
+    pieces, rows, columns = a.shape[0], a.shape[1], b.shape[1]
+    for tap in range(taps):
+        place = at + tap * (stride // 2)
+        for _ in range(steps):  # one factor of a product is always one of the next
+            _multiply(a, place, stride, b, packed + (pieces - 1) * columns)
+            if pieces == 3:
+                _multiply_packed(b, packed + columns)
+                _multiply_rows(a, place + rows, stride)
+            if pieces > 1:
+                _multiply_packed(b, packed)
+            if pieces == 3:
+                _multiply_rows(a, place, stride)
+            if pieces > 1:
+                _multiply_rows(a, place + (pieces - 1) * rows, stride)
+            place += STEP
+            packed += PACKED
     store_tile(0, product, to, 4 * BLOCK)
     store_tile(1, product, to + _TILE, 4 * BLOCK)
     store_tile(2, product, to + _TILE * BLOCK, 4 * BLOCK)
@@ -117,6 +150,7 @@ def _multiply_loops(
     a: NDArray[np.uint16],
     at: int,
     stride: int,
+    taps: int,
     b: NDArray[np.uint16],
     packed: int,
     steps: int,
@@ -128,10 +162,11 @@ def _multiply_loops(
     pieces = a.shape[0]
     for i in range(pieces):
         for j in range(pieces - i):
-            for step in range(steps):
+            for step in range(taps * steps):
+                begin = at + step // steps * (stride // 2) + step % steps * STEP
                 for row in range(BLOCK):
                     for inner in range(STEP):
-                        factor = widened(a[i, at + row * stride + step * STEP + inner])
+                        factor = widened(a[i, begin + row * stride + inner])
                         for half in range(2):
                             line = packed + step * PACKED + half * (PACKED // 2) + inner // 2 * STEP + inner % 2
                             out = to + row * BLOCK + half * _TILE
@@ -147,6 +182,7 @@ end = _end_tiles if _HERE else _end_loops
 multiply_block = _multiply_tiles if _HERE else _multiply_loops
 """Write a product of 32 rows and 32 packed columns, `product` [32, 32] from `to` on.
 
-The rows are those of `a` from `at` on, `stride` numbers apart; `packed` is the second factor's first step in `b`, whose
-`steps` follow one another.
+The rows are those of `a` from `at` on, `stride` numbers apart. A row is `taps` runs of `steps` steps, each half a
+stride after the one before, as a convolution's of stride 2 are. `packed` is the second factor's first step in `b`,
+whose steps follow one another.
 """
