@@ -18,7 +18,7 @@ from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, store
 from mertric.kernels.lines import empty, pitch, singles, zeros
 from mertric.kernels.norm import normalize, round_rows
-from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
+from mertric.kernels.sizes import BLOCK, SINGLES, STEP
 from mertric.kernels.tiles import CONFIGURATION
 
 if TYPE_CHECKING:
@@ -68,13 +68,6 @@ def parted(x: NDArray[np.float32], pieces: int = 1) -> NDArray[np.uint16]:
 def whole(numbers: NDArray[np.uint16], *shape: int) -> NDArray[np.float64]:
     """Put numbers together again."""
     return wide(numbers).astype(np.float64).sum(axis=0).reshape(shape)
-
-
-def packed(matrix: NDArray[np.float32], pieces: int = 1) -> NDArray[np.uint16]:
-    steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
-    factor = np.zeros((pieces, steps * blocks * PACKED), np.uint16)
-    pack(matrix, factor)
-    return factor
 
 
 @kernel()
@@ -150,7 +143,7 @@ def test_rows_lie_an_odd_number_of_lines_apart(numbers: int) -> None:
 @pytest.mark.parametrize("shape", [(32, 32), (64, 96), (50, 48), (1, 1)])
 def test_pack(shape: tuple[int, int]) -> None:
     matrix = normal(*shape)
-    (factor,) = packed(matrix)
+    (factor,) = pack(matrix, 1)
     rows, columns = -(-shape[0] // STEP) * STEP, -(-shape[1] // BLOCK) * BLOCK
     parts = wide(factor).reshape(columns // BLOCK, rows // STEP, 2, STEP // 2, 16, 2)
     back = parts.transpose(1, 3, 5, 0, 2, 4).reshape(rows, columns)
@@ -162,18 +155,18 @@ def test_pack(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("pieces", [2, 3])
 def test_pieces_hold_what_the_ones_before_them_left(pieces: int) -> None:
     matrix = normal(32, 32)
-    each = packed(matrix, pieces)
-    np.testing.assert_array_equal(each[0], packed(matrix)[0])
+    each = pack(matrix, pieces)
+    np.testing.assert_array_equal(each[0], pack(matrix, 1)[0])
     for piece, factor in enumerate(each[1:], 1):
-        left = matrix - sum(wide(packed(matrix, piece))).reshape(2, 16, 16, 2).transpose(1, 3, 0, 2).reshape(32, 32)
-        np.testing.assert_array_equal(factor, packed(left.astype(np.float32))[0])
+        left = matrix - sum(wide(pack(matrix, piece))).reshape(2, 16, 16, 2).transpose(1, 3, 0, 2).reshape(32, 32)
+        np.testing.assert_array_equal(factor, pack(left.astype(np.float32), 1)[0])
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_tiles_and_loops_multiply_alike(steps: int, pieces: int) -> None:
     rows, matrix = normal(BLOCK + 1, 40 + steps * STEP), normal(steps * STEP, BLOCK, seed=1)
-    a, b = parted(rows, pieces), packed(matrix, pieces)
+    a, b = parted(rows, pieces), pack(matrix, pieces)
     own, factors = wide(a).reshape(pieces, *rows.shape)[:, 1:, 8 : 8 + steps * STEP], wide(parted(matrix, pieces))
     expected = sum(
         own[i].astype(np.float64) @ factors[j].reshape(matrix.shape).astype(np.float64)
@@ -199,8 +192,8 @@ def test_tiles_and_loops_multiply_runs_of_a_row_alike(taps: int, pieces: int) ->
     runs = np.stack([x[2 * row : 2 * row + taps].reshape(-1) for row in range(BLOCK)])
     expected = whole(parted(runs, pieces), *runs.shape) @ whole(parted(matrix, pieces), *matrix.shape)
     loops, here = np.zeros((2, BLOCK * BLOCK + 9), np.float32)
-    multiply_loops(a, 0, 2 * apart, taps, packed(matrix, pieces), steps, loops)
-    multiply_here(a, 0, 2 * apart, taps, packed(matrix, pieces), steps, here)
+    multiply_loops(a, 0, 2 * apart, taps, pack(matrix, pieces), steps, loops)
+    multiply_here(a, 0, 2 * apart, taps, pack(matrix, pieces), steps, here)
     for out in (loops, here):
         np.testing.assert_allclose(out[5:-4].reshape(BLOCK, BLOCK), expected, rtol=0, atol=2e-4)
 
@@ -232,7 +225,7 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, p
     factors = (rounded(rows), rounded(matrix)) if pieces == 1 else (rows.astype(np.float64), matrix.astype(np.float64))
     product = factors[0] @ factors[1] + bias
     close = {"rtol": LEFT[pieces], "atol": {1: 2e-5, 2: 4e-5, 3: 5e-6}[pieces]}
-    given = (parted(rows, pieces), 0, inner, 1, inner // STEP, blocks, packed(matrix, pieces))
+    given = (parted(rows, pieces), 0, inner, 1, inner // STEP, blocks, pack(matrix, pieces))
     shape = len(rows) + 1, columns + 16
     out = np.zeros((pieces, math.prod(shape)), np.uint16)
     dense_narrow(*given, columns, bias, True, mean, out, columns + 32, columns + 16)
@@ -251,7 +244,7 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, p
 
 def test_a_product_of_some_columns() -> None:
     rows, matrix, bias = normal(64, 64), normal(64, 96, seed=1) / 8, normal(96, seed=2)
-    given = (parted(rows), 0, 64, 1, 2, 2, packed(matrix))
+    given = (parted(rows), 0, 64, 1, 2, 2, pack(matrix, 1))
     out = np.zeros((1, 64 * 96), np.uint16)
     dense_narrow(*given, 48, bias, False, 0 * bias, out, 0, 96)
     expected, found = rounded(rows) @ rounded(matrix) + bias, whole(out, 64, 96)
@@ -270,7 +263,7 @@ def test_rows_that_overlap_make_a_convolution(taps: int, stride: int) -> None:
     steps = -(-taps * channels // STEP)
     out = np.zeros((1, count * 32), np.uint16)
     none = np.zeros(32, np.float32)
-    given = (parted(x), 0, stride * channels, 1, steps, 1, packed(weight.reshape(-1, 32)), 32)
+    given = (parted(x), 0, stride * channels, 1, steps, 1, pack(weight.reshape(-1, 32), 1), 32)
     dense_narrow(*given, none, False, none, out, 0, 32)
     windows = np.stack([rounded(x)[stride * row : stride * row + taps].reshape(-1) for row in range(count)])
     expected = windows @ rounded(weight.reshape(-1, 32))
@@ -322,7 +315,7 @@ def test_attention_of_the_second_clip_of_a_batch(frames: int, head_dim: int, pie
     queries = np.full((pieces, size * stride), 0x7FC0, np.uint16)
     keys, values = np.full((2, pieces, blocks * BLOCK * dim), 0x7FC0, np.uint16)  # no numbers where nothing is written
     none = np.zeros(dim, np.float32)
-    first, second, third = (packed(matrix, pieces) for matrix in matrices)
+    first, second, third = (pack(matrix, pieces) for matrix in matrices)
     dense_narrow(*rows, 1, dim // STEP, count, first, dim, none, False, none, queries, 0, stride)
     pack_keys(*rows, count, second, dim // STEP, blocks, before, heads, keys)
     pack_values(*rows, count, third, dim // STEP, blocks, before, values)

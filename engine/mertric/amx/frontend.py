@@ -13,7 +13,7 @@ from mertric.kernels.convolutions import round_columns, write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.lines import empty, pitch, zeros
 from mertric.kernels.norm import normalize, round_rows
-from mertric.kernels.sizes import BLOCK, PACKED, STEP
+from mertric.kernels.sizes import BLOCK, STEP
 from mertric.parting import even_parts
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class FrontEnd:
         """Return what enters the first layer, float32 [frames, dim], for samples [samples] at the model's rate."""
         frames = self._bundle.frames(samples.size)
         clip = fold(self._first, samples)
-        first = zeros((self._first_pieces, self._channels // BLOCK * self._steps * PACKED), np.uint16)
-        pack(np.ascontiguousarray(clip.weights), first)
+        first = pack(clip.weights, self._first_pieces)
         whole = zeros((_whole(frames), self._bundle.dim), np.float32)
         features = whole[:frames]
         chunks = -(-frames // self._chunk)

@@ -9,7 +9,7 @@ import numpy as np
 from mertric.errors import ProviderError
 from mertric.kernels.dense import dense_add, pack
 from mertric.kernels.processor import request_tiles
-from mertric.kernels.sizes import BLOCK, PACKED
+from mertric.kernels.sizes import BLOCK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,9 +28,9 @@ def square_unit_matrix() -> NDArray[np.float32]:
     """
     if problem := request_tiles():
         raise ProviderError(problem)
-    rows, packed = np.zeros((1, BLOCK * BLOCK), np.uint16), np.zeros((1, PACKED), np.uint16)
+    rows = np.zeros((1, BLOCK * BLOCK), np.uint16)
     rows[0, :: BLOCK + 1] = _ONE
-    pack(np.eye(BLOCK, dtype=np.float32), packed)
+    packed = pack(np.eye(BLOCK, dtype=np.float32), 1)
     out = np.zeros((BLOCK, BLOCK), np.float32)
     bias = np.zeros(BLOCK, np.float32)
     dense_add(rows, 0, BLOCK, 1, 1, 1, packed, BLOCK, bias, False, out.reshape(-1), 0, BLOCK)

@@ -12,7 +12,7 @@ from mertric.bundle import POSITIONS, encoder_graph
 from mertric.initializers import Initializers
 from mertric.kernels.dense import pack
 from mertric.kernels.lines import zeros
-from mertric.kernels.sizes import BLOCK, PACKED, STEP
+from mertric.kernels.sizes import BLOCK, STEP
 from mertric.metrics.parallel import map_threads
 
 if TYPE_CHECKING:
@@ -207,10 +207,8 @@ def _norm(tensors: Tensors, name: str) -> Norm:
 def _dense(pieces: int, matrix: Singles, bias: Singles | None = None, run: int | None = None) -> Dense:
     """Pack a matrix, whose inner dimension is in one run, or in several of so many numbers."""
     steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
-    weight = zeros((pieces, steps * blocks * PACKED), np.uint16)
-    pack(np.array(matrix, order="C"), weight)  # a copy: of read-only arrays `pack` would be compiled once more
     filled = zeros((blocks * BLOCK,), np.float32)
     if bias is not None:
         filled[: bias.size] = bias
     taps = len(matrix) // run if run else 1
-    return Dense(weight, taps, steps // taps, filled)
+    return Dense(pack(matrix, pieces), taps, steps // taps, filled)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.activations import fine_power_of_two, power_of_two
-from mertric.kernels.bfloat16 import rounded, store_lanes
+from mertric.kernels.bfloat16 import rounded, store_interleaved, store_lanes
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import greatest, highest, kept, load, spread, store, total
 from mertric.kernels.lines import singles
@@ -83,17 +83,12 @@ def pack_values(
     for n in range(weight.shape[1] // (steps * PACKED)):
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, 1, weight, n * steps * PACKED, steps, product, 0)
-            to = (n * blocks + block + m) * PACKED
-            for piece in range(values.shape[0]):
-                for tile in range(2):
-                    for pair in range(STEP // 2):
-                        line = to + tile * (PACKED // 2) + pair * STEP
-                        source = 2 * pair * BLOCK + tile * 16
-                        for j in range(16):
-                            values[piece, line + 2 * j] = rounded(product[source + j])
-                            values[piece, line + 2 * j + 1] = rounded(product[source + BLOCK + j])
-                if piece + 1 < values.shape[0]:
-                    _take_off(product)
+            to = (n * blocks + block + m) * _WIDTH * (STEP // 2)
+            for tile in range(_WIDTH):
+                for pair in range(STEP // 2):
+                    line = 2 * pair * _WIDTH + tile
+                    store_interleaved(values, to + pair, load(product, line), load(product, line + _WIDTH))
+                to += STEP // 2
     end()
 
 

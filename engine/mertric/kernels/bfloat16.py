@@ -12,7 +12,7 @@ import numpy as np
 
 from mertric.kernels.instructions import as_bits, as_single
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import kept, store_rounded
+from mertric.kernels.lanes import kept, store_pairs, store_rounded
 from mertric.kernels.sizes import SINGLES
 
 if TYPE_CHECKING:
@@ -37,6 +37,15 @@ def store_number(array: NDArray[np.uint16], place: int, number: np.float32) -> N
     for piece in range(array.shape[0]):
         array[piece, place] = rounded(number)
         number -= widened(array[piece, place])
+
+
+@kernel()
+def store_interleaved(array: NDArray[np.uint16], index: int, lanes: Any, others: Any) -> None:
+    """Write the pieces of two lanes of finite float32, by turns, as pairs of lanes number `index`."""
+    plane = array.shape[1] // (2 * SINGLES)
+    for piece in range(array.shape[0]):
+        store_pairs(array, index + piece * plane, lanes, others)
+        lanes, others = lanes - kept(lanes), others - kept(others)
 
 
 @kernel()

@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mertric.kernels.activations import fine_gelu, gelu
-from mertric.kernels.bfloat16 import store_lanes, store_number
+from mertric.kernels.bfloat16 import store_interleaved, store_lanes
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, store
-from mertric.kernels.lines import singles
+from mertric.kernels.lines import empty, singles, zeros
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     Singles = NDArray[np.float32]
@@ -38,20 +39,33 @@ _ONE = BLOCK * BLOCK
 _WIDTH = BLOCK // SINGLES
 
 
-@kernel()
-def pack(matrix: Singles, packed: Halves) -> None:
-    """Bring a matrix [in, out] to bfloat16 and write it as second factor: [pieces, out / BLOCK * in / STEP * PACKED].
+def pack(matrix: Singles, pieces: int) -> Halves:
+    """Return a matrix [in, out] in bfloat16, as second factor: [pieces, out / BLOCK * in / STEP * PACKED].
 
-    `packed` is zero before; what the matrix lacks to whole blocks stays so.
+    What it lacks to whole steps and blocks is zero.
     """
-    inner, columns = matrix.shape
-    steps = (inner + STEP - 1) // STEP
-    for i in range(inner):
-        line = i // STEP * PACKED + i % STEP // 2 * STEP + i % 2
-        for j in range(columns):
-            within = j % BLOCK
-            place = line + j // BLOCK * steps * PACKED + within // 16 * (PACKED // 2) + 2 * (within % 16)
-            store_number(packed, place, matrix[i, j])
+    rows, columns = -(-matrix.shape[0] // STEP) * STEP, -(-matrix.shape[1] // BLOCK) * BLOCK
+    if (rows, columns) == matrix.shape and matrix.flags.c_contiguous and matrix.flags.aligned:
+        whole = matrix.view()
+    else:
+        whole = zeros((rows, columns), np.float32)
+        whole[: matrix.shape[0], : matrix.shape[1]] = matrix
+    whole.flags.writeable = False  # as mapped files are: Numba compiles for arrays that are, or that are not
+    packed: Halves = empty((pieces, rows * columns), np.uint16)
+    _pack(whole, packed)
+    return packed
+
+
+@kernel()
+def _pack(matrix: Singles, packed: Halves) -> None:
+    steps, width = matrix.shape[0] // STEP, matrix.shape[1] // SINGLES
+    for step in range(steps):
+        for j in range(width):
+            n, tile = j // _WIDTH, j % _WIDTH
+            to = ((n * steps + step) * _WIDTH + tile) * (STEP // 2)
+            for pair in range(STEP // 2):
+                line = (step * STEP + 2 * pair) * width + j
+                store_interleaved(packed, to + pair, load(matrix, line), load(matrix, line + width))
 
 
 @kernel()

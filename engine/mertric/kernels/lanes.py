@@ -22,7 +22,7 @@ from mertric.kernels.sizes import LANES, SINGLES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_WORD = ir.IntType(32)
+_HALF, _WORD = ir.IntType(16), ir.IntType(32)
 _WORDS = ir.VectorType(_WORD, SINGLES)
 
 
@@ -151,12 +151,27 @@ def store_rounded(_: Any, array: Any, index: Any, lanes: Any) -> Any:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits = builder.add(builder.bitcast(arguments[2], _WORDS), _words(0x8000))
-        halves = builder.trunc(builder.lshr(bits, _words(16)), ir.VectorType(ir.IntType(16), SINGLES))
+        halves = builder.trunc(builder.lshr(bits, _words(16)), ir.VectorType(_HALF, SINGLES))
         place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], halves.type)
         builder.store(halves, place).align = 2
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), code
+
+
+@_instruction
+def store_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
+    """Write two lanes as `store_rounded` would, by turns, as pairs number `index`."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first, second = (builder.add(builder.bitcast(own, _WORDS), _words(0x8000)) for own in arguments[2:])
+        pairs = builder.or_(builder.lshr(first, _words(16)), builder.and_(second, _words(0xFFFF0000)))
+        pair = ir.VectorType(_HALF, 2 * SINGLES)
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
+        builder.store(pairs, builder.bitcast(place, _WORDS.as_pointer())).align = 2
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes, lanes), code
 
 
 @_instruction
