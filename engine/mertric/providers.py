@@ -137,7 +137,6 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"bf16": "fp32", "bf16x3": "fp32", "fp32": "fp32"},
             attention="portable",
             needs="Linux and an x86-64 processor with AMX in bfloat16",
-            by_name_only=frozenset({"fp32"}),
             batches={"bf16": 8, "bf16x3": 8, "fp32": 8},
             ragged=True,
             chunk=32,

@@ -221,9 +221,8 @@ def test_auto_passes_over_tiles_for_such_a_model(
         on_tiles(bundles["95m"])
 
 
-def test_fp32_on_tiles_is_by_name_only(bundles: dict[str, Path]) -> None:
+def test_each_precision_is_in_its_own_pieces(bundles: dict[str, Path]) -> None:
     assert Encoder(bundles["95m"], provider="amx").precision == "fp32"
-    assert Encoder(bundles["95m"]).provider != "amx"
     assert Encoder(bundles["95m"], precision="bf16x3").provider == "amx"
     memory = [on_tiles(bundles["95m"], precision).memory(1, 100000) for precision in CLOSE]
     assert memory == sorted(set(memory))
@@ -272,11 +271,12 @@ def test_auto_needs_no_onnx_runtime_where_tiles_work(
     bundles: dict[str, Path], sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    encoder = Encoder(bundles["95m"], precision="bf16")
-    assert encoder.provider == "amx"
-    assert encoder.embed_samples(sound()).hidden.size
+    for precision in CLOSE:
+        encoder = Encoder(bundles["95m"], precision=precision)
+        assert encoder.provider == "amx"
+        assert encoder.embed_samples(sound()).hidden.size
     with pytest.raises(DependencyError, match="ONNX Runtime is not installed"):
-        Encoder(bundles["95m"])
+        Encoder(bundles["95m"], provider="cpu")
 
 
 def test_a_team_waits_for_all_its_threads() -> None:

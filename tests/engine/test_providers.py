@@ -176,7 +176,9 @@ def test_auto_takes_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
     works.remove("openvino")
     assert choose_device("auto", "int8").provider.name == "cpu"
     monkeypatch.setattr(choice, "probe", lambda provider: f"{provider.name} is broken")
-    with pytest.raises(ProviderError, match="cuda: cuda is broken; tensorrt: tensorrt is broken; cpu: cpu"):
+    with pytest.raises(
+        ProviderError, match="cuda: cuda is broken; tensorrt: tensorrt is broken; amx: amx is broken; cpu: cpu"
+    ):
         choose_device("auto", "fp32")
 
 
@@ -185,6 +187,8 @@ def test_auto_passes_over_what_is_slower(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(choice, "probe", lambda provider: None if provider.name in ("openvino", "cpu") else "broken")
     assert choose_device("auto", "fp32").provider.name == "cpu"
     assert choose_device("openvino", "fp32").provider.name == "openvino"
+    monkeypatch.setattr(choice, "probe", lambda _: None)
+    assert choose_device("auto", "fp32", refused={"cuda": "no", "tensorrt": "no"}).provider.name == "amx"
 
 
 def test_the_probe_is_a_model_and_the_cpu_runs_it() -> None:

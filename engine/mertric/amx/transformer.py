@@ -11,7 +11,7 @@ import numpy as np
 
 from mertric.amx.parts import Part
 from mertric.amx.weights import read_layers
-from mertric.kernels.attention import attend, pack_keys, pack_values
+from mertric.kernels.attention import SPAN, attend, pack_keys, pack_values
 from mertric.kernels.dense import dense_add, dense_narrow
 from mertric.kernels.lines import empty, pitch, zeros
 from mertric.kernels.norm import normalize, round_rows
@@ -40,15 +40,12 @@ class _Room:
     ----------
     state : float32 [rows, dim]
         What enters or leaves a layer, the residual.
-    narrow : uint16 [pieces, rows * pitch]
-        The same, or its LayerNorm, in bfloat16.
     queries : uint16 [pieces, rows * pitch]
     keys, values : uint16 [2, pieces, rows * dim]
         Of layers with even and with odd numbers: some parts are in the next layer while others attend in this one.
     """
 
     state: NDArray[np.float32]
-    narrow: NDArray[np.uint16]
     queries: NDArray[np.uint16]
     keys: NDArray[np.uint16]
     values: NDArray[np.uint16]
@@ -83,7 +80,6 @@ class Transformer:
         rows = blocks * BLOCK
         room = _Room(
             state=zeros((rows, dim), np.float32),
-            narrow=empty((self._pieces, rows * self._pitch), np.uint16),
             queries=empty((self._pieces, rows * self._pitch), np.uint16),
             keys=empty((2, self._pieces, rows * dim), np.uint16),
             values=empty((2, self._pieces, rows * dim), np.uint16),
@@ -107,8 +103,9 @@ class Transformer:
         dim, stride = self._bundle.dim, self._pitch
         half = 2 * self._pieces
         widest = pitch(self._layers[0].inner.bias.size) + stride
-        own = self._team.threads * BLOCK * ((4 + half) * frames + half * _MOST[self._pieces] * widest)
-        return rows * (dim * (4 + 4 * half + 4 * layers) + 2 * half * stride) + own
+        attended = (4 + half) * min(frames, SPAN * BLOCK)
+        own = self._team.threads * BLOCK * (attended + half * _MOST[self._pieces] * widest)
+        return rows * (dim * (4 + 4 * half + 4 * layers) + half * stride) + own
 
     def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
         """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
@@ -124,54 +121,53 @@ class Transformer:
     def _enter(self, room: _Room, part: Part) -> None:
         """Get a part ready for the first layer."""
         layer, state = self._layers[0], part.of(room.state)
+        narrow = self._rows(part)
         if layer.mean is not None:
             state -= layer.mean
         if self._bundle.pre_norm:
-            self._normalize(room, part, layer.first, replace=False)
+            self._normalize(state, layer.first, narrow, replace=False)
         else:
-            round_rows(state, room.narrow, self._place(part), self._pitch)
-        self._project(room, 0, part)
+            round_rows(state, narrow, 0, self._pitch)
+        self._project(room, 0, part, narrow)
 
     def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> None:
         """Take a part through layer `number` - 1 to hidden state `number`, and get it ready for the next layer."""
         bundle, layer = self._bundle, self._layers[number - 1]
-        state, place = part.of(room.state), self._place(part)
+        state, narrow = part.of(room.state), self._rows(part)
         following = self._layers[number] if number < bundle.layers else None
         turn = (number - 1) % 2
-        attended = empty((self._pieces, len(state) * self._pitch), np.uint16)
         attend(
-            *(room.queries, place, self._pitch, part.blocks, bundle.heads, room.keys[turn]),
-            *(room.values[turn], len(room.state) // BLOCK, part.begin, part.frames, self._scale, attended, 0),
+            *(room.queries, self._place(part), self._pitch, part.blocks, bundle.heads, room.keys[turn]),
+            *(room.values[turn], len(room.state) // BLOCK, part.begin, part.frames, self._scale, narrow, 0),
         )
-        _add(attended, self._pitch, layer.out, state)
+        _add(narrow, self._pitch, layer.out, state)
         norm = layer.first if not bundle.pre_norm else layer.final
-        self._normalize(room, part, norm, replace=not bundle.pre_norm)
+        self._normalize(state, norm, narrow, replace=not bundle.pre_norm)
         inner, wide = layer.inner, pitch(layer.inner.bias.size)
         activated = empty((self._pieces, len(state) * wide), np.uint16)
         dense_narrow(
-            *(room.narrow, place, self._pitch, inner.taps, inner.steps, part.blocks, inner.weight),
+            *(narrow, 0, self._pitch, inner.taps, inner.steps, part.blocks, inner.weight),
             *(inner.bias.size, inner.bias, True, layer.inner_mean, activated, 0, wide),
         )
         _add(activated, wide, layer.outer, state)
         if not bundle.pre_norm:
-            self._normalize(room, part, layer.final, replace=True)
+            self._normalize(state, layer.final, narrow, replace=True)
         elif following is not None:
-            self._normalize(room, part, following.first, replace=False)
+            self._normalize(state, following.first, narrow, replace=False)
         elif self._last is not None:
-            self._normalize(room, part, self._last, replace=True)
+            self._normalize(state, self._last, narrow, replace=True)
         part.keep(number, layers, state, following.mean if following is not None else None)
         if following is not None and number < max(layers):
-            self._project(room, number, part)
+            self._project(room, number, part, narrow)
 
-    def _project(self, room: _Room, number: int, part: Part) -> None:
+    def _project(self, room: _Room, number: int, part: Part, narrow: NDArray[np.uint16]) -> None:
         """Write a part's queries, keys and values for layer `number`."""
         layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
-        place = self._place(part)
-        rows, turn = (room.narrow, place, self._pitch), number % 2
+        rows, turn = (narrow, 0, self._pitch), number % 2
         query, key, value = layer.query, layer.key, layer.value
         dense_narrow(
             *(*rows, query.taps, query.steps, part.blocks, query.weight),
-            *(dim, query.bias, False, self._zeros, room.queries, place, self._pitch),
+            *(dim, query.bias, False, self._zeros, room.queries, self._place(part), self._pitch),
         )
         pack_keys(
             *(*rows, part.blocks, key.weight, key.steps, blocks, part.first),
@@ -179,13 +175,16 @@ class Transformer:
         )
         pack_values(*rows, part.blocks, value.weight, value.steps, blocks, part.first, room.values[turn])
 
-    def _normalize(self, room: _Room, part: Part, norm: Norm, *, replace: bool) -> None:
-        """Write the LayerNorm of a part's rows in bfloat16 and, to `replace` them, over them."""
-        state, place = part.of(room.state), self._place(part)
-        normalize(state, norm.weight, norm.bias, self._epsilon, replace, room.narrow, place, self._pitch)
+    def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: NDArray[np.uint16], *, replace: bool) -> None:
+        """Write the LayerNorm of rows in bfloat16 and, to `replace` them, over them."""
+        normalize(state, norm.weight, norm.bias, self._epsilon, replace, narrow, 0, self._pitch)
+
+    def _rows(self, part: Part) -> NDArray[np.uint16]:
+        """Return room for a part's rows in bfloat16."""
+        return empty((self._pieces, part.blocks * BLOCK * self._pitch), np.uint16)
 
     def _place(self, part: Part) -> int:
-        """Where a part's rows begin among the numbers of those of all clips, in bfloat16."""
+        """Where a part's rows begin among those of all clips, in bfloat16."""
         return part.first * BLOCK * self._pitch
 
 

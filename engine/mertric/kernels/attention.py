@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Singles = NDArray[np.float32]
     Halves = NDArray[np.uint16]
 
+SPAN = 32
+"""Blocks of keys and values that are attended to at once."""
 _ONE = BLOCK * BLOCK
 _WIDTH = BLOCK // SINGLES
 
@@ -93,6 +95,62 @@ def pack_values(
 
 
 @kernel()
+def _score(
+    queries: Halves,
+    at: int,
+    stride: int,
+    keys: Halves,
+    packed: int,
+    parts: int,
+    frames: int,
+    scores: Singles,
+    tops: Singles,
+) -> None:
+    """Write the scores of a block of queries for the keys of `frames`, block by block, and the highest of each lane."""
+    for key in range((frames + BLOCK - 1) // BLOCK):
+        multiply_block(queries, at, stride, 1, keys, packed + key * parts * PACKED, parts, scores, key * _ONE)
+        inside = frames - key * BLOCK
+        for i in range(BLOCK):
+            row = key * BLOCK + i
+            if inside < BLOCK:
+                scores[row * BLOCK + inside : (row + 1) * BLOCK] = -np.inf
+            top = greatest(load(scores, row * _WIDTH), load(scores, row * _WIDTH + 1))
+            store(tops, i, top if key == 0 else greatest(top, load(tops, i)))
+
+
+@kernel()
+def _share(
+    scores: Singles,
+    tops: Singles,
+    scale: np.float32,
+    count: int,
+    shares: Halves,
+    peaks: Singles,
+    sums: Singles,
+    factors: Singles,
+) -> None:
+    """Write what `count` blocks of scores are powers of, below the highest score so far.
+
+    `peaks` and `sums` are the highest score and the sum of shares so far, of each query; `factors` are what all before
+    is to be multiplied by, in every lane.
+    """
+    apart = shares.shape[1] // _ONE
+    for i in range(BLOCK):
+        peak = max(highest(load(tops, i)) * scale, peaks[i])
+        total_share = spread(np.float32(0))
+        for key in range(count):
+            for j in range(_WIDTH):
+                exponent = load(scores, (key * BLOCK + i) * _WIDTH + j) * spread(scale) - spread(peak)
+                share = power_of_two(exponent) if shares.shape[0] == 1 else fine_power_of_two(exponent)
+                total_share = total_share + share
+                store_lanes(shares, (i * apart + key) * _WIDTH + j, share)
+        factor = fine_power_of_two(spread(peaks[i] - peak))
+        store(factors, i, factor)
+        sums[i] = sums[i] * highest(factor) + total(total_share)
+        peaks[i] = peak
+
+
+@kernel()
 def attend(
     queries: Halves,
     at: int,
@@ -110,6 +168,9 @@ def attend(
 ) -> None:
     """Write what `rows` blocks of queries attend to, in bfloat16, to rows of `out` from `to` on.
 
+    Keys and values are taken `SPAN` blocks at a time, which stay in the second-level cache for all queries: Dao et al.,
+    "FlashAttention: Fast and memory-efficient exact attention with IO-awareness", NeurIPS 2022, algorithm 1.
+
     Parameters
     ----------
     queries, at, stride
@@ -121,42 +182,37 @@ def attend(
     scale
         Of the scores, times the logarithm of e to base 2.
     """
-    parts = keys.shape[1] // (heads * blocks * PACKED)
+    pieces, parts = queries.shape[0], keys.shape[1] // (heads * blocks * PACKED)
     count = (frames + BLOCK - 1) // BLOCK
-    inside = frames - (count - 1) * BLOCK
-    apart = count | 1  # blocks from one row of shares to the next, see `mertric.kernels.lines.pitch`
-    scores, product, tops = singles(count * _ONE), singles(_ONE), singles(BLOCK * SINGLES)
-    shares = singles(queries.shape[0] * apart * _ONE // 2).view(np.uint16).reshape(queries.shape[0], apart * _ONE)
-    weights = np.empty(BLOCK, np.float32)
+    size = (min(count, SPAN) | 1) * _ONE  # rows of shares lie apart as `mertric.kernels.lines.pitch` has it
+    scores, shares = singles(size), singles(pieces * size // 2).view(np.uint16).reshape(pieces, size)
+    tops, factors, product = singles(BLOCK * SINGLES), singles(BLOCK * SINGLES), singles(_ONE)
+    found = singles(rows * parts * _ONE)
     begin(CONFIGURATION)
-    for m in range(rows):
-        for head in range(heads):
-            for key in range(count):
-                packed = (head * blocks + block + key) * parts * PACKED
+    for head in range(heads):
+        peaks = np.full((rows, BLOCK), -np.inf, np.float32)
+        sums = np.zeros((rows, BLOCK), np.float32)
+        found[:] = 0
+        for first in range(0, count, SPAN):
+            span = min(SPAN, count - first)
+            inside = min(span * BLOCK, frames - first * BLOCK)
+            for m in range(rows):
                 source = at + m * BLOCK * stride + head * parts * BLOCK
-                multiply_block(queries, source, stride, 1, keys, packed, parts, scores, key * _ONE)
-                if key == count - 1:
+                packed = (head * blocks + block + first) * parts * PACKED
+                _score(queries, source, stride, keys, packed, parts, inside, scores, tops)
+                _share(scores, tops, scale, span, shares, peaks[m], sums[m], factors)
+                for part in range(parts):
+                    packed = ((head * parts + part) * blocks + block + first) * PACKED
+                    multiply_block(shares, 0, size // BLOCK, 1, values, packed, span, product, 0)
                     for i in range(BLOCK):
-                        scores[key * _ONE + i * BLOCK + inside : key * _ONE + (i + 1) * BLOCK] = -np.inf
-                for i in range(BLOCK):
-                    line = (key * BLOCK + i) * _WIDTH
-                    found = greatest(load(scores, line), load(scores, line + 1))
-                    store(tops, i, found if key == 0 else greatest(found, load(tops, i)))
+                        for j in range(_WIDTH):
+                            line = ((m * parts + part) * BLOCK + i) * _WIDTH + j
+                            store(found, line, load(found, line) * load(factors, i) + load(product, i * _WIDTH + j))
+        for m in range(rows):
             for i in range(BLOCK):
-                top, sums = spread(highest(load(tops, i)) * scale), spread(np.float32(0))
-                for key in range(count):
-                    for j in range(_WIDTH):
-                        exponent = load(scores, (key * BLOCK + i) * _WIDTH + j) * spread(scale) - top
-                        share = power_of_two(exponent) if queries.shape[0] == 1 else fine_power_of_two(exponent)
-                        sums = sums + share
-                        store_lanes(shares, (i * apart + key) * _WIDTH + j, share)
-                weights[i] = np.float32(1) / total(sums)
-            for part in range(parts):
-                packed = ((head * parts + part) * blocks + block) * PACKED
-                multiply_block(shares, 0, apart * BLOCK, 1, values, packed, count, product, 0)
-                for i in range(BLOCK):
-                    weight = spread(weights[i])
+                weight = spread(np.float32(1) / sums[m, i])
+                for part in range(parts):
                     line = (to + (m * BLOCK + i) * stride) // SINGLES + (head * parts + part) * _WIDTH
                     for j in range(_WIDTH):
-                        store_lanes(out, line + j, load(product, i * _WIDTH + j) * weight)
+                        store_lanes(out, line + j, load(found, ((m * parts + part) * BLOCK + i) * _WIDTH + j) * weight)
     end()
