@@ -85,10 +85,13 @@ class Encoder:
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
         refused = dict.fromkeys(self.bundle.refused.get(precision, {}), "the bundle refuses it")
-        if problem := unsuited(self.bundle):
+        problem = unsuited(self.bundle)
+        if attention is not None:
+            problem = f"amx runs no encoder graphs, so attention cannot be {attention!r}"
+        if problem is not None:
             refused["amx"] = problem
         self._device = choose_device(provider, precision, threads=threads, refused=refused)
-        if problem and self._device.provider.name == "amx":
+        if problem is not None and self._device.provider.name == "amx":
             raise ProviderError(f"{problem}. Choose another provider.")
         self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)

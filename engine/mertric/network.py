@@ -49,15 +49,11 @@ class Network:
     BundleError
         A file is missing, truncated or changed, or the bundle was not exported in the device's precision, or not for
         its provider.
-    ProviderError
-        The provider has no use for `attention`.
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, chunk: int | None, attention: str | None) -> None:
         bundle.require(device.precision, device.provider.name)
         self._bundle, self._device, self._chunk = bundle, device, chunk
-        if attention is not None and not device.provider.ort_name:
-            raise ProviderError(f"{device.provider.name} runs no encoder graphs, so attention cannot be {attention!r}.")
         self._attention = attention or device.provider.attention
         self._most = device.provider.clips if attention is None and chunk is None else 0
         self._clips = Clips(bundle, device=device) if self._most else None

@@ -221,6 +221,11 @@ def test_auto_passes_over_tiles_for_such_a_model(
         on_tiles(bundles["95m"])
 
 
+def test_auto_passes_over_tiles_where_graphs_are_asked_for(bundles: dict[str, Path]) -> None:
+    assert Encoder(bundles["95m"]).provider == "amx"
+    assert Encoder(bundles["95m"], attention="fused").provider == "cpu"
+
+
 def test_each_precision_is_in_its_own_pieces(bundles: dict[str, Path]) -> None:
     assert Encoder(bundles["95m"], provider="amx").precision == "fp32"
     assert Encoder(bundles["95m"], precision="bf16x3").provider == "amx"
