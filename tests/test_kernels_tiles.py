@@ -11,7 +11,7 @@ import pytest
 
 from mertric.kernels import processor, tiles
 from mertric.kernels.activations import fine_gelu, fine_power_of_two, gelu, power_of_two
-from mertric.kernels.attention import attend, pack_keys, pack_values
+from mertric.kernels.attention import SPAN, attend, pack_keys, pack_values
 from mertric.kernels.convolutions import round_columns, write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.jit import kernel
@@ -152,6 +152,15 @@ def test_pack(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(back, expected)
 
 
+def test_pack_takes_any_order_and_what_cannot_be_written() -> None:
+    matrix = normal(96, 64)
+    expected = pack(matrix, 2)
+    assert matrix.flags.writeable
+    np.testing.assert_array_equal(pack(np.asfortranarray(matrix), 2), expected)
+    matrix.flags.writeable = False
+    np.testing.assert_array_equal(pack(matrix, 2), expected)
+
+
 @pytest.mark.parametrize("pieces", [2, 3])
 def test_pieces_hold_what_the_ones_before_them_left(pieces: int) -> None:
     matrix = normal(32, 32)
@@ -256,18 +265,33 @@ def test_a_product_of_some_columns() -> None:
     np.testing.assert_array_equal(total[:, 48:], 1)
 
 
-@pytest.mark.parametrize(("taps", "stride"), [(3, 2), (2, 2), (9, 1)])
-def test_rows_that_overlap_make_a_convolution(taps: int, stride: int) -> None:
-    channels, count = 16, 32
-    x, weight = normal(stride * (count - 1) + taps + 2, channels), normal(taps, channels, 32, seed=1)
-    steps = -(-taps * channels // STEP)
+def test_rows_that_overlap_make_a_convolution() -> None:
+    taps, channels, count = 9, 16, 32
+    x, weight = normal(count + taps, channels), normal(taps * channels, 32, seed=1)
     out = np.zeros((1, count * 32), np.uint16)
     none = np.zeros(32, np.float32)
-    given = (parted(x), 0, stride * channels, 1, steps, 1, pack(weight.reshape(-1, 32), 1), 32)
-    dense_narrow(*given, none, False, none, out, 0, 32)
-    windows = np.stack([rounded(x)[stride * row : stride * row + taps].reshape(-1) for row in range(count)])
-    expected = windows @ rounded(weight.reshape(-1, 32))
-    np.testing.assert_allclose(whole(out, count, 32), expected, rtol=HALF_ULP, atol=2e-5)
+    steps = -(-taps * channels // STEP)
+    dense_narrow(parted(x), 0, channels, 1, steps, 1, pack(weight, 1), 32, none, False, none, out, 0, 32)
+    windows = np.stack([rounded(x)[row : row + taps].reshape(-1) for row in range(count)])
+    np.testing.assert_allclose(whole(out, count, 32), windows @ rounded(weight), rtol=HALF_ULP, atol=2e-5)
+
+
+@pytest.mark.parametrize("taps", [2, 3])
+def test_runs_of_a_row_make_a_convolution_of_stride_2(taps: int) -> None:
+    channels, columns, count = 64, 96, 64
+    x, weight = normal(2 * count + taps, channels), normal(taps * channels, columns, seed=1) / 8
+    apart = pitch(channels)
+    rows = np.full((1, len(x) * apart), 0x7FC0, np.uint16)
+    rows.reshape(len(x), apart)[:, :channels] = narrow(x)
+    windows = np.stack([rounded(x)[2 * row : 2 * row + taps].reshape(-1) for row in range(count)])
+    expected = windows @ rounded(weight)
+    given = (rows, 0, 2 * apart, taps, channels // STEP, count // BLOCK, pack(weight, 1), columns)
+    none = np.zeros(columns, np.float32)
+    out, total = np.zeros((1, count * columns), np.uint16), np.zeros((count, columns), np.float32)
+    dense_narrow(*given, none, False, none, out, 0, columns)
+    np.testing.assert_allclose(whole(out, count, columns), expected, rtol=HALF_ULP, atol=2e-5)
+    dense_add(*given, none, False, total.reshape(-1), 0, columns)
+    np.testing.assert_allclose(total, expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3])
@@ -306,38 +330,57 @@ def test_round_rows_goes_to_the_nearest_and_from_the_middle_away_from_0() -> Non
 
 @pytest.mark.parametrize(("frames", "pieces"), [(1, 1), (31, 1), (32, 1), (70, 1), (31, 2), (70, 3)])
 @pytest.mark.parametrize("head_dim", [32, 64])
-def test_attention_of_the_second_clip_of_a_batch(frames: int, head_dim: int, pieces: int) -> None:
-    heads, before = 2, 2
-    count, dim = -(-frames // BLOCK), heads * head_dim
-    blocks, size = before + count, count * BLOCK
-    states, matrices = parted(normal(size, dim), pieces), normal(3, dim, dim, seed=1) / math.sqrt(dim)
-    rows, stride = (states, 0, dim), dim + 32
+def test_attention_of_the_second_clip_of_three(frames: int, head_dim: int, pieces: int) -> None:
+    attention_of_blocks(0, -(-frames // BLOCK), frames=frames, head_dim=head_dim, pieces=pieces)
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+@pytest.mark.parametrize("frames", [SPAN * BLOCK, SPAN * BLOCK + 1, 2 * SPAN * BLOCK + 40])
+def test_attention_over_spans(frames: int, pieces: int) -> None:
+    """Of some queries the highest score is far above those of the spans before, of others it is not."""
+    attention_of_blocks(3, 2, frames=frames, head_dim=32, pieces=pieces, growing=True)
+
+
+def attention_of_blocks(
+    first: int, count: int, *, frames: int, head_dim: int, pieces: int, growing: bool = False
+) -> None:
+    """Compare what `count` blocks of queries attend to; where other clips are, are no numbers."""
+    heads, before, after = 2, 2, 1
+    own, dim = -(-frames // BLOCK), heads * head_dim
+    blocks, size = before + own + after, own * BLOCK
+    states = normal(size, dim)
+    if growing:
+        states *= np.linspace(0.2, 4, size, dtype=np.float32)[:, None]
+    rows, stride = (parted(states, pieces), 0, dim, dim // STEP), dim + 32
+    matrices = normal(3, dim, dim, seed=1) / math.sqrt(dim)
     queries = np.full((pieces, size * stride), 0x7FC0, np.uint16)
-    keys, values = np.full((2, pieces, blocks * BLOCK * dim), 0x7FC0, np.uint16)  # no numbers where nothing is written
+    keys, values = np.full((2, pieces, blocks * BLOCK * dim), 0x7FC0, np.uint16)
     none = np.zeros(dim, np.float32)
-    first, second, third = (pack(matrix, pieces) for matrix in matrices)
-    dense_narrow(*rows, 1, dim // STEP, count, first, dim, none, False, none, queries, 0, stride)
-    pack_keys(*rows, count, second, dim // STEP, blocks, before, heads, keys)
-    pack_values(*rows, count, third, dim // STEP, blocks, before, values)
-    out = np.zeros((pieces, size * stride), np.uint16)
+    one, two, three = (pack(matrix, pieces) for matrix in matrices)
+    dense_narrow(*rows[:3], 1, dim // STEP, own, one, dim, none, False, none, queries, 0, stride)
+    pack_keys(*rows, own, two, blocks, before, heads, keys)
+    pack_values(*rows, own, three, blocks, before, values)
+    out = np.zeros((pieces, (count + 2) * BLOCK * stride), np.uint16)
     scale = np.float32(head_dim**-0.5)
     attend(
-        *(queries, 0, stride, count, heads, keys, values, blocks, before, frames),
-        *(np.float32(scale * math.log2(math.e)), out, 0),
+        *(queries, first * BLOCK * stride, stride, count, heads, keys, values, blocks, before, frames),
+        *(np.float32(scale * math.log2(math.e)), out, BLOCK * stride),
     )
-    own = whole(states, size, dim)
-    projected = [own @ (rounded(matrix) if pieces == 1 else matrix.astype(np.float64)) for matrix in matrices]
+    given = whole(rows[0], size, dim)
+    projected = [given @ (rounded(matrix) if pieces == 1 else matrix.astype(np.float64)) for matrix in matrices]
     if pieces == 1:
         projected = [rounded(part.astype(np.float32)) for part in projected]
     q, k, v = (part.reshape(size, heads, head_dim).transpose(1, 0, 2) for part in projected)
-    scores = scale * q @ k[:, :frames].transpose(0, 2, 1)
+    asked = slice(first * BLOCK, min(frames, (first + count) * BLOCK))
+    scores = scale * q[:, asked] @ k[:, :frames].transpose(0, 2, 1)
     shares = np.exp(scores - scores.max(axis=2, keepdims=True))
     expected = (shares / shares.sum(axis=2, keepdims=True)) @ v[:, :frames]
-    each = out.reshape(pieces, size, stride)
-    assert not each[:, :, dim:].any()
-    got = whole(each[:, :, :dim], size, heads, head_dim).transpose(1, 0, 2)
+    each = out.reshape(pieces, count + 2, BLOCK, stride)
+    assert not each[:, [0, -1]].any()
+    assert not each[..., dim:].any()
+    found = whole(each[:, 1:-1, :, :dim], count * BLOCK, heads, head_dim).transpose(1, 0, 2)
     bound = {1: 1.5 * HALF_ULP, 2: 4 * LEFT[2], 3: 2e-6}[pieces] * np.abs(v).max()
-    np.testing.assert_allclose(got[:, :frames], expected[:, :frames], rtol=0, atol=bound)
+    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("pieces", [2, 3])

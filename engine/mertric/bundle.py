@@ -250,6 +250,15 @@ def read_bundle(path: Path | str) -> Bundle:
         raise BundleError(f"{manifest} is not the manifest of a bundle ({error!r}). {_AGAIN}") from error
 
 
+def outdated_precisions(path: Path) -> tuple[str, ...]:
+    """Return the precisions of a bundle of an earlier format version; none if there is no such bundle at `path`."""
+    try:
+        fields = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        return tuple(map(str, fields["precisions"])) if fields["format"] < FORMAT else ()
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # `read_bundle` says what is wrong
+        return ()
+
+
 def manifest_digest(fields: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a manifest's fields, ``format`` and ``sha256`` left out, as hexadecimal digits."""
     kept = {name: value for name, value in fields.items() if name not in ("format", "sha256")}

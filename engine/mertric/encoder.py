@@ -62,7 +62,7 @@ class Encoder:
     BundleError
         The bundle is missing, damaged or of another format, or was not exported in the precision.
     DependencyError, ProviderError
-        ONNX Runtime, the provider or the precision is not there.
+        ONNX Runtime, the provider or the precision is not there, or the provider cannot run the model or `attention`.
     InputError
         `threads`, `chunk` or `attention` cannot be.
     """

@@ -6,11 +6,12 @@ import importlib
 import re
 from pathlib import Path
 
-from mertric.bundle import MANIFEST
+from mertric.bundle import MANIFEST, outdated_precisions
 from mertric.cache import bundle_directory
 from mertric.choice import choose_device
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError, ExportError
+from mertric.providers import COMPUTED
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -58,6 +59,9 @@ def is_hub_id(name: str) -> bool:
 def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "fp32") -> Path:
     """Return the bundle's directory of a model, which is converted first if it is a hub id not used before.
 
+    A hub id's bundle that an earlier release of mertric wrote, in another format, is converted anew, in the precisions
+    that it had and this one.
+
     Nothing is fetched for a provider or a precision that is not there.
     """
     path = Path(model)
@@ -67,8 +71,9 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
     if not is_hub_id(name):
         raise BundleError(f"{name} does not exist; expected a bundle's directory or a hub id such as {DEFAULT_MODEL}.")
     directory = bundle_directory(name)
-    if not (directory / MANIFEST).is_file():
-        if path.parent.exists() and name != DEFAULT_MODEL:
+    outdated = outdated_precisions(directory)
+    if outdated or not (directory / MANIFEST).is_file():
+        if path.parent.exists() and name != DEFAULT_MODEL and not outdated:
             raise BundleError(
                 f"{path.parent} holds no {path.name}; expected a bundle's directory. If {name} is meant as a hub id, "
                 f"run where no folder {path.parent} is."
@@ -82,8 +87,9 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
             ) from error
         choose_device(provider, precision)
         try:
-            exporting.export_model(name, directory, precisions=[precision])
-        except ExportError:
-            if not (directory / MANIFEST).is_file():  # which another process has written meanwhile
+            precisions = [one for one in dict.fromkeys((*outdated, precision)) if one in COMPUTED]
+            exporting.export_model(name, directory, precisions=precisions, force=bool(outdated))
+        except ExportError:  # but another process may have written it meanwhile
+            if outdated_precisions(directory) or not (directory / MANIFEST).is_file():
                 raise
     return directory

@@ -67,7 +67,7 @@ class Provider:
         Frames per run of the front end and, in graphs, of the positional convolution, at most. For MERT's 64 rows a
         frame and 512 channels, the first convolution and its GELU take 256 KiB a frame in graphs: 32 MiB for 128
         frames, near which processors are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to
-        13.7 s all but one journey there and back. On tiles it is 64 KiB for each piece of a number, and 2 MiB for 32
+        13.7 s all but one journey there and back. On tiles it is 68 KiB for each piece of a number, and 2 MiB for 32
         frames in bf16 stay in a core's second-level cache.
     readers : int
         Clips to decode, resample and look at at once, at most: one where inference takes all cores.

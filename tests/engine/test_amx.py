@@ -23,6 +23,8 @@ from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError, ProviderError
 from mertric.initializers import Initializers
 from mertric.kernels import processor
+from mertric.kernels.attention import SPAN
+from mertric.kernels.sizes import BLOCK
 from mertric.providers import PROVIDERS
 from mertric.scheduler import Scheduler
 from mertric.windows import Windows
@@ -119,7 +121,18 @@ def test_a_batch_of_unequal_clips_is_each_alone_to_the_bit(suited: Path, sound: 
         np.testing.assert_array_equal(got.hidden, encoder.embed_samples(clip, layers="all").hidden)
 
 
-@pytest.mark.parametrize("precision", ["bf16", "bf16x3"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_clips_whose_keys_are_taken_in_spans(bundles: dict[str, Path], sound: Sound, precision: str) -> None:
+    encoder = on_tiles(bundles["95m"], precision)
+    clips = [sound(SPAN * BLOCK * 320 + 20000, 1), sound(400, 2), 3 * sound(SPAN * BLOCK * 320 + 500, 3)]
+    batch = encoder.embed_samples_batch(clips)
+    for clip, got in zip(clips, batch, strict=True):
+        np.testing.assert_array_equal(got.hidden, encoder.embed_samples(clip).hidden)
+    expected = Encoder(bundles["95m"], provider="cpu").embed_samples(clips[0]).hidden
+    assert relative(batch[0].hidden, expected)[0] < CLOSE[precision][1]
+
+
+@pytest.mark.parametrize("precision", CLOSE)
 @pytest.mark.parametrize("options", [{"threads": 1}, {"chunk": 1}, {"chunk": 7}, {"chunk": 1000}])
 def test_neither_threads_nor_chunks_change_a_bit(
     suited: Path, sound: Sound, options: dict[str, Any], precision: str
@@ -221,7 +234,10 @@ def test_auto_passes_over_tiles_for_such_a_model(
         on_tiles(bundles["95m"])
 
 
-def test_auto_passes_over_tiles_where_graphs_are_asked_for(bundles: dict[str, Path]) -> None:
+def test_auto_passes_over_tiles_where_graphs_are_asked_for(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "probe", lambda one: None if one.name in ("amx", "cpu") else "it is not here")
     assert Encoder(bundles["95m"]).provider == "amx"
     assert Encoder(bundles["95m"], attention="fused").provider == "cpu"
 

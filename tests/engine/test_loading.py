@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import types
@@ -29,8 +30,10 @@ def exports(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> list[tuple[str, Pa
     """Calls of the exporter, which here copies the tiny bundle."""
     calls: list[tuple[str, Path, list[str]]] = []
 
-    def export_model(model: str, output: Path, *, precisions: list[str]) -> None:
+    def export_model(model: str, output: Path, *, precisions: list[str], force: bool) -> None:
         calls.append((model, output, precisions))
+        if force:
+            shutil.rmtree(output)
         shutil.copytree(bundle, output)
 
     fake = types.ModuleType("mertric_export.hub_export")
@@ -82,6 +85,25 @@ def test_an_unfinished_directory_is_converted_again(exports: list[tuple[str, Pat
     find_bundle("a/b")
     shutil.rmtree(bundle_directory("a/b"))
     find_bundle("a/b")
+    assert len(exports) == 2
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_bundle_of_another_release_is_converted_again(
+    exports: list[tuple[str, Path, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = find_bundle("a/b") / "bundle.json"
+    fields = json.loads(manifest.read_text(encoding="utf-8"))
+    earlier = {**fields, "format": fields["format"] - 1, "precisions": ["int8", "fp32", "fp12"]}
+    manifest.write_text(json.dumps(earlier), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    assert mertric.load("a/b", provider="cpu").bundle.path == manifest.parent
+    assert [precisions for _, _, precisions in exports] == [["fp32"], ["int8", "fp32"]]
+    for model, version in ((manifest.parent, 1), ("a/b", fields["format"] + 1), ("a/b", None)):
+        manifest.write_text(json.dumps({**earlier, "format": version}), encoding="utf-8")
+        with pytest.raises(BundleError, match=f"is a bundle of format {version}; this mertric reads"):
+            mertric.load(model)
     assert len(exports) == 2
 
 

@@ -105,7 +105,7 @@ class Transformer:
         widest = pitch(self._layers[0].inner.bias.size) + stride
         attended = (4 + half) * min(frames, SPAN * BLOCK)
         own = self._team.threads * BLOCK * (attended + half * _MOST[self._pieces] * widest)
-        return rows * (dim * (4 + 4 * half + 4 * layers) + half * stride) + own
+        return rows * (dim * (8 + 4 * half + 4 * layers) + half * stride) + own
 
     def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
         """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
@@ -121,7 +121,7 @@ class Transformer:
     def _enter(self, room: _Room, part: Part) -> None:
         """Get a part ready for the first layer."""
         layer, state = self._layers[0], part.of(room.state)
-        narrow = self._rows(part)
+        narrow = self._space(part)
         if layer.mean is not None:
             state -= layer.mean
         if self._bundle.pre_norm:
@@ -133,7 +133,7 @@ class Transformer:
     def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> None:
         """Take a part through layer `number` - 1 to hidden state `number`, and get it ready for the next layer."""
         bundle, layer = self._bundle, self._layers[number - 1]
-        state, narrow = part.of(room.state), self._rows(part)
+        state, narrow = part.of(room.state), self._space(part)
         following = self._layers[number] if number < bundle.layers else None
         turn = (number - 1) % 2
         attend(
@@ -170,16 +170,16 @@ class Transformer:
             *(dim, query.bias, False, self._zeros, room.queries, self._place(part), self._pitch),
         )
         pack_keys(
-            *(*rows, part.blocks, key.weight, key.steps, blocks, part.first),
+            *(*rows, key.steps, part.blocks, key.weight, blocks, part.first),
             *(self._bundle.heads, room.keys[turn]),
         )
-        pack_values(*rows, part.blocks, value.weight, value.steps, blocks, part.first, room.values[turn])
+        pack_values(*rows, value.steps, part.blocks, value.weight, blocks, part.first, room.values[turn])
 
     def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: NDArray[np.uint16], *, replace: bool) -> None:
         """Write the LayerNorm of rows in bfloat16 and, to `replace` them, over them."""
         normalize(state, norm.weight, norm.bias, self._epsilon, replace, narrow, 0, self._pitch)
 
-    def _rows(self, part: Part) -> NDArray[np.uint16]:
+    def _space(self, part: Part) -> NDArray[np.uint16]:
         """Return room for a part's rows in bfloat16."""
         return empty((self._pieces, part.blocks * BLOCK * self._pitch), np.uint16)
 

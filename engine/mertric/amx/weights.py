@@ -41,7 +41,7 @@ class Dense:
     weight : uint16 [pieces, numbers]
         Packed, see `mertric.kernels.dense`.
     taps : int
-        Runs that its inner dimension is made of: those of a convolution.
+        Runs that its inner dimension is made of: those of a convolution of stride 2, else 1.
     steps : int
         In each.
     bias : float32 [columns]

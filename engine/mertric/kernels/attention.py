@@ -44,9 +44,9 @@ def pack_keys(
     a: Halves,
     at: int,
     stride: int,
+    steps: int,
     rows: int,
     weight: Halves,
-    steps: int,
     blocks: int,
     block: int,
     heads: int,
@@ -77,7 +77,7 @@ def pack_keys(
 
 @kernel()
 def pack_values(
-    a: Halves, at: int, stride: int, rows: int, weight: Halves, steps: int, blocks: int, block: int, values: Halves
+    a: Halves, at: int, stride: int, steps: int, rows: int, weight: Halves, blocks: int, block: int, values: Halves
 ) -> None:
     """Write the values of `rows` blocks of rows, as `pack_keys` does the keys."""
     product = singles(_ONE)
@@ -129,9 +129,9 @@ def _share(
     sums: Singles,
     factors: Singles,
 ) -> None:
-    """Write what `count` blocks of scores are powers of, below the highest score so far.
+    """Write 2 to the power of `count` blocks of scores, times `scale`, less the highest of them so far.
 
-    `peaks` and `sums` are the highest score and the sum of shares so far, of each query; `factors` are what all before
+    `peaks` and `sums` are that highest one and the sum of shares so far, of each query; `factors` are what all before
     is to be multiplied by, in every lane.
     """
     apart = shares.shape[1] // _ONE
@@ -178,7 +178,7 @@ def attend(
     blocks, block
         Of keys and values in all, and the first of the clip's.
     frames
-        Of the clip. What its last block has beyond them is attended to by none.
+        Of the clip. What its last block has beyond them, which must be numbers, gets a share of 2^-126.
     scale
         Of the scores, times the logarithm of e to base 2.
     """
@@ -188,11 +188,12 @@ def attend(
     scores, shares = singles(size), singles(pieces * size // 2).view(np.uint16).reshape(pieces, size)
     tops, factors, product = singles(BLOCK * SINGLES), singles(BLOCK * SINGLES), singles(_ONE)
     found = singles(rows * parts * _ONE)
+    peaks, sums = np.empty((rows, BLOCK), np.float32), np.empty((rows, BLOCK), np.float32)
     begin(CONFIGURATION)
     for head in range(heads):
-        peaks = np.full((rows, BLOCK), -np.inf, np.float32)
-        sums = np.zeros((rows, BLOCK), np.float32)
         found[:] = 0
+        peaks[:] = -np.inf
+        sums[:] = 0
         for first in range(0, count, SPAN):
             span = min(SPAN, count - first)
             inside = min(span * BLOCK, frames - first * BLOCK)

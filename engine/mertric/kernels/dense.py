@@ -50,7 +50,7 @@ def pack(matrix: Singles, pieces: int) -> Halves:
     else:
         whole = zeros((rows, columns), np.float32)
         whole[: matrix.shape[0], : matrix.shape[1]] = matrix
-    whole.flags.writeable = False  # as mapped files are: Numba compiles for arrays that are, or that are not
+    whole.flags.writeable = False  # mapped files are not, and one compiled version serves them all
     packed: Halves = empty((pieces, rows * columns), np.uint16)
     _pack(whole, packed)
     return packed
