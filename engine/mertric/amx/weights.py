@@ -206,9 +206,9 @@ def _norm(tensors: Tensors, name: str) -> Norm:
 
 def _dense(pieces: int, matrix: Singles, bias: Singles | None = None, run: int | None = None) -> Dense:
     """Pack a matrix, whose inner dimension is in one run, or in several of so many numbers."""
-    steps, blocks = -(-matrix.shape[0] // STEP), -(-matrix.shape[1] // BLOCK)
-    filled = zeros((blocks * BLOCK,), np.float32)
+    inner, columns = matrix.shape
+    filled = zeros((-(-columns // BLOCK) * BLOCK,), np.float32)
     if bias is not None:
         filled[: bias.size] = bias
-    taps = len(matrix) // run if run else 1
-    return Dense(pack(matrix, pieces), taps, steps // taps, filled)
+    run = run or inner
+    return Dense(pack(matrix, pieces), inner // run, -(-run // STEP), filled)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _BYTE, _LONG, _WORD = ir.IntType(8), ir.IntType(64), ir.IntType(32)
 _PLACE = _BYTE.as_pointer()
-initialize_native_asmparser()
+initialize_native_asmparser()  # for `fetch_tile`, also where it comes compiled from Numba's cache
 
 
 def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
