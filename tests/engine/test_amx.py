@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from mertric import choice
+from mertric.amx.by_columns import ByColumns
 from mertric.amx.suited import unsuited
 from mertric.amx.team import Team
 from mertric.bundle import read_bundle
@@ -119,6 +120,27 @@ def test_a_batch_of_unequal_clips_is_each_alone_to_the_bit(suited: Path, sound: 
     batch = encoder.embed_samples_batch(clips, layers="all")
     for clip, got in zip(clips, batch, strict=True):
         np.testing.assert_array_equal(got.hidden, encoder.embed_samples(clip, layers="all").hidden)
+
+
+@pytest.mark.parametrize("precision", CLOSE)
+@pytest.mark.parametrize("threads", [2, 3, 7])
+def test_by_rows_and_by_columns_give_the_same_to_the_bit(
+    suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, threads: int, precision: str
+) -> None:
+    """Also where there are more threads than heads or blocks of columns."""
+    encoder = on_tiles(suited, precision, threads=1)
+    clips = [sound(9000, 1), sound(400, 2), sound(40001, 3)]
+    by_rows = encoder.embed_samples_batch(clips, layers="all")
+    monkeypatch.setattr("mertric.encoder.os.cpu_count", lambda: threads)
+    encoder = on_tiles(suited, precision, threads=threads)
+    taken: list[Any] = []
+    real = ByColumns.advance
+    monkeypatch.setattr(ByColumns, "advance", lambda run, *given: taken.append(run) or real(run, *given))
+    for few in (0, 1000):
+        monkeypatch.setattr("mertric.amx.transformer._FEW", few)
+        for expected, got in zip(by_rows, encoder.embed_samples_batch(clips, layers="all"), strict=True):
+            np.testing.assert_array_equal(got.hidden, expected.hidden)
+        assert bool(taken) == bool(few)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

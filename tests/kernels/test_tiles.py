@@ -1,119 +1,28 @@
-"""Kernels in bfloat16 against NumPy, in float64 on the rounded factors, and on whole ones where those have pieces."""
+"""Products in bfloat16, and what is around them, against NumPy.
+
+In float64 on the rounded factors, and on whole ones where those have pieces.
+"""
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from halves import HALF_ULP, LEFT, gelu_of, narrow, normal, parted, rounded, whole, wide
 
-from mertric.kernels import processor, tiles
-from mertric.kernels.activations import fine_gelu, fine_power_of_two, gelu, power_of_two
-from mertric.kernels.attention import SPAN, attend, pack_keys, pack_values
+from mertric.kernels import tiles
 from mertric.kernels.convolutions import round_columns, write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import load, store
 from mertric.kernels.lines import empty, pitch, singles, zeros
 from mertric.kernels.norm import normalize, round_rows
-from mertric.kernels.sizes import BLOCK, SINGLES, STEP
+from mertric.kernels.sizes import BLOCK, STEP
 from mertric.kernels.tiles import CONFIGURATION
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-HALF_ULP = 2.0**-8
-"""Of bfloat16, in units of the number."""
-LEFT = {1: 2.0**-8, 2: 2.0**-16, 3: 2.0**-23}
-"""What so many pieces leave of a number, at most, and of float32 itself."""
-
-
-@pytest.fixture(autouse=True)
-def _ask() -> None:
-    processor.request_tiles()
-
-
-def narrow(x: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Round to bfloat16, of two equally near numbers to the one farther from 0."""
-    return ((np.ascontiguousarray(x, np.float32).view(np.uint32) + np.uint32(0x8000)) >> 16).astype(np.uint16)
-
-
-def wide(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-def rounded(x: NDArray[np.float32]) -> NDArray[np.float64]:
-    return wide(narrow(x)).astype(np.float64)
-
-
-def normal(*shape: int, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def gelu_of(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(x * np.vectorize(NormalDist().cdf)(x))
-
-
-def parted(x: NDArray[np.float32], pieces: int = 1) -> NDArray[np.uint16]:
-    """Part numbers: uint16 [pieces, numbers]."""
-    found, left = [], np.ascontiguousarray(x, np.float32).reshape(-1)
-    for _ in range(pieces):
-        found.append(narrow(left))
-        left = left - wide(found[-1])
-    return np.stack(found)
-
-
-def whole(numbers: NDArray[np.uint16], *shape: int) -> NDArray[np.float64]:
-    """Put numbers together again."""
-    return wide(numbers).astype(np.float64).sum(axis=0).reshape(shape)
-
-
-@kernel()
-def apply_gelu(x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
-    for j in range(x.size // SINGLES):
-        store(y, j, gelu(load(x, j)))
-
-
-@kernel()
-def apply_fine(x: NDArray[np.float32], y: NDArray[np.float32], z: NDArray[np.float32]) -> None:
-    for j in range(x.size // SINGLES):
-        store(y, j, fine_gelu(load(x, j)))
-        store(z, j, fine_power_of_two(load(x, j)))
-
-
-@kernel()
-def apply_power(x: NDArray[np.float32], y: NDArray[np.float32]) -> None:
-    for j in range(x.size // SINGLES):
-        store(y, j, power_of_two(load(x, j)))
-
-
-def test_gelu() -> None:
-    x = np.linspace(-12, 12, 4096).astype(np.float32)
-    y = np.empty_like(x)
-    apply_gelu(x, y)
-    error = np.abs(y - gelu_of(x.astype(np.float64)))
-    assert error[np.abs(x) <= 4.5].max() < 2.5e-6
-    assert (error <= np.maximum(2.5e-6, 3.5e-6 * np.abs(x))).all()
-
-
-def test_fine_gelu_and_power_of_two() -> None:
-    x = np.linspace(-140, 12, 40000).astype(np.float32)
-    y, z = np.empty((2, x.size), np.float32)
-    apply_fine(x, y, z)
-    double = x.astype(np.float64)
-    assert (np.abs(y - gelu_of(double)) <= 2e-7 * np.maximum(1, np.abs(double))).all()
-    negative = x <= 0
-    np.testing.assert_allclose(z[negative], 2.0 ** np.maximum(double[negative], -126), rtol=3e-7)
-
-
-def test_power_of_two() -> None:
-    x = np.concatenate([np.linspace(-126, 0, 4080), [-126, -127, -1e4, -np.inf, -0.5, -1.5, -1, 0] * 2])
-    y = np.empty(x.size, np.float32)
-    apply_power(x.astype(np.float32), y)
-    expected = 2.0 ** np.maximum(x.astype(np.float32).astype(np.float64), -126)
-    np.testing.assert_allclose(y, expected, rtol=3e-6)
 
 
 @kernel()
@@ -237,32 +146,35 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, p
     given = (parted(rows, pieces), 0, inner, 1, inner // STEP, blocks, pack(matrix, pieces))
     shape = len(rows) + 1, columns + 16
     out = np.zeros((pieces, math.prod(shape)), np.uint16)
-    dense_narrow(*given, columns, bias, True, mean, out, columns + 32, columns + 16)
+    dense_narrow(*given, 0, columns, bias, True, mean, out, columns + 32, columns + 16)
     found = whole(out, *shape)
     np.testing.assert_allclose(found[1:, 16:], gelu_of(product) - mean, **close)
     assert not found[0].any()
     assert not found[:, :16].any()
-    dense_narrow(*given, columns, bias, False, 0 * mean, out, columns + 32, columns + 16)
+    dense_narrow(*given, 0, columns, bias, False, 0 * mean, out, columns + 32, columns + 16)
     np.testing.assert_allclose(whole(out, *shape)[1:, 16:], product, **close)
     residual = normal(len(rows) + 1, columns + 16, seed=3)
     total = residual.copy()
-    dense_add(*given, columns, bias, False, total.reshape(-1), columns + 32, columns + 16)
+    dense_add(*given, 0, columns, bias, False, total.reshape(-1), columns + 32, columns + 16)
     residual[1:, 16:] += product.astype(np.float32)
     np.testing.assert_allclose(total, residual, rtol=0, atol=close["atol"])
 
 
-def test_a_product_of_some_columns() -> None:
-    rows, matrix, bias = normal(64, 64), normal(64, 96, seed=1) / 8, normal(96, seed=2)
-    given = (parted(rows), 0, 64, 1, 2, 2, pack(matrix, 1))
+@pytest.mark.parametrize(("first", "last"), [(0, 48), (32, 96), (64, 80)])
+def test_a_product_of_some_columns(first: int, last: int) -> None:
+    rows, matrix, (bias, mean) = normal(64, 64), normal(64, 96, seed=1) / 8, normal(2, 96, seed=2)
+    given = (parted(rows), 0, 64, 1, 2, 2, pack(matrix, 1), first, last)
+    asked = np.zeros(96, bool)
+    asked[first:last] = True
     out = np.zeros((1, 64 * 96), np.uint16)
-    dense_narrow(*given, 48, bias, False, 0 * bias, out, 0, 96)
+    dense_narrow(*given, bias, False, mean, out, 0, 96)
     expected, found = rounded(rows) @ rounded(matrix) + bias, whole(out, 64, 96)
-    np.testing.assert_allclose(found[:, :48], expected[:, :48], rtol=HALF_ULP, atol=2e-5)
-    assert not found[:, 48:].any()
+    np.testing.assert_allclose(found[:, asked], (expected - mean)[:, asked], rtol=HALF_ULP, atol=2e-5)
+    assert not found[:, ~asked].any()
     total = np.ones((64, 96), np.float32)
-    dense_add(*given, 48, bias, True, total.reshape(-1), 0, 96)
-    np.testing.assert_allclose(total[:, :48], 1 + gelu_of(expected)[:, :48], rtol=1e-5, atol=2e-5)
-    np.testing.assert_array_equal(total[:, 48:], 1)
+    dense_add(*given, bias, True, total.reshape(-1), 0, 96)
+    np.testing.assert_allclose(total[:, asked], 1 + gelu_of(expected)[:, asked], rtol=1e-5, atol=2e-5)
+    np.testing.assert_array_equal(total[:, ~asked], 1)
 
 
 def test_rows_that_overlap_make_a_convolution() -> None:
@@ -271,7 +183,7 @@ def test_rows_that_overlap_make_a_convolution() -> None:
     out = np.zeros((1, count * 32), np.uint16)
     none = np.zeros(32, np.float32)
     steps = -(-taps * channels // STEP)
-    dense_narrow(parted(x), 0, channels, 1, steps, 1, pack(weight, 1), 32, none, False, none, out, 0, 32)
+    dense_narrow(parted(x), 0, channels, 1, steps, 1, pack(weight, 1), 0, 32, none, False, none, out, 0, 32)
     windows = np.stack([rounded(x)[row : row + taps].reshape(-1) for row in range(count)])
     np.testing.assert_allclose(whole(out, count, 32), windows @ rounded(weight), rtol=HALF_ULP, atol=2e-5)
 
@@ -285,7 +197,7 @@ def test_runs_of_a_row_make_a_convolution_of_stride_2(taps: int) -> None:
     rows.reshape(len(x), apart)[:, :channels] = narrow(x)
     windows = np.stack([rounded(x)[2 * row : 2 * row + taps].reshape(-1) for row in range(count)])
     expected = windows @ rounded(weight)
-    given = (rows, 0, 2 * apart, taps, channels // STEP, count // BLOCK, pack(weight, 1), columns)
+    given = (rows, 0, 2 * apart, taps, channels // STEP, count // BLOCK, pack(weight, 1), 0, columns)
     none = np.zeros(columns, np.float32)
     out, total = np.zeros((1, count * columns), np.uint16), np.zeros((count, columns), np.float32)
     dense_narrow(*given, none, False, none, out, 0, columns)
@@ -326,61 +238,6 @@ def test_round_rows_goes_to_the_nearest_and_from_the_middle_away_from_0() -> Non
         round_rows(x, out, 0, 16)
         np.testing.assert_array_equal(out, parted(x, pieces))
         assert (np.abs(whole(out, *x.shape) - x) <= LEFT[pieces] * np.abs(x)).all()
-
-
-@pytest.mark.parametrize(("frames", "pieces"), [(1, 1), (31, 1), (32, 1), (70, 1), (31, 2), (70, 3)])
-@pytest.mark.parametrize("head_dim", [32, 64])
-def test_attention_of_the_second_clip_of_three(frames: int, head_dim: int, pieces: int) -> None:
-    attention_of_blocks(0, -(-frames // BLOCK), frames=frames, head_dim=head_dim, pieces=pieces)
-
-
-@pytest.mark.parametrize("pieces", [1, 2, 3])
-@pytest.mark.parametrize("frames", [SPAN * BLOCK, SPAN * BLOCK + 1, 2 * SPAN * BLOCK + 40])
-def test_attention_over_spans(frames: int, pieces: int) -> None:
-    """Of some queries the highest score is far above those of the spans before, of others it is not."""
-    attention_of_blocks(3, 2, frames=frames, head_dim=32, pieces=pieces, growing=True)
-
-
-def attention_of_blocks(
-    first: int, count: int, *, frames: int, head_dim: int, pieces: int, growing: bool = False
-) -> None:
-    """Compare what `count` blocks of queries attend to; where other clips are, are no numbers."""
-    heads, before, after = 2, 2, 1
-    own, dim = -(-frames // BLOCK), heads * head_dim
-    blocks, size = before + own + after, own * BLOCK
-    states = normal(size, dim)
-    if growing:
-        states *= np.linspace(0.2, 4, size, dtype=np.float32)[:, None]
-    rows, stride = (parted(states, pieces), 0, dim, dim // STEP), dim + 32
-    matrices = normal(3, dim, dim, seed=1) / math.sqrt(dim)
-    queries = np.full((pieces, size * stride), 0x7FC0, np.uint16)
-    keys, values = np.full((2, pieces, blocks * BLOCK * dim), 0x7FC0, np.uint16)
-    none = np.zeros(dim, np.float32)
-    one, two, three = (pack(matrix, pieces) for matrix in matrices)
-    dense_narrow(*rows[:3], 1, dim // STEP, own, one, dim, none, False, none, queries, 0, stride)
-    pack_keys(*rows, own, two, blocks, before, heads, keys)
-    pack_values(*rows, own, three, blocks, before, values)
-    out = np.zeros((pieces, (count + 2) * BLOCK * stride), np.uint16)
-    scale = np.float32(head_dim**-0.5)
-    attend(
-        *(queries, first * BLOCK * stride, stride, count, heads, keys, values, blocks, before, frames),
-        *(np.float32(scale * math.log2(math.e)), out, BLOCK * stride),
-    )
-    given = whole(rows[0], size, dim)
-    projected = [given @ (rounded(matrix) if pieces == 1 else matrix.astype(np.float64)) for matrix in matrices]
-    if pieces == 1:
-        projected = [rounded(part.astype(np.float32)) for part in projected]
-    q, k, v = (part.reshape(size, heads, head_dim).transpose(1, 0, 2) for part in projected)
-    asked = slice(first * BLOCK, min(frames, (first + count) * BLOCK))
-    scores = scale * q[:, asked] @ k[:, :frames].transpose(0, 2, 1)
-    shares = np.exp(scores - scores.max(axis=2, keepdims=True))
-    expected = (shares / shares.sum(axis=2, keepdims=True)) @ v[:, :frames]
-    each = out.reshape(pieces, count + 2, BLOCK, stride)
-    assert not each[:, [0, -1]].any()
-    assert not each[..., dim:].any()
-    found = whole(each[:, 1:-1, :, :dim], count * BLOCK, heads, head_dim).transpose(1, 0, 2)
-    bound = {1: 1.5 * HALF_ULP, 2: 4 * LEFT[2], 3: 2e-6}[pieces] * np.abs(v).max()
-    np.testing.assert_allclose(found[:, : expected.shape[1]], expected, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("pieces", [2, 3])
