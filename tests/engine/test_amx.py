@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from mertric import choice
-from mertric.amx.by_columns import ByColumns
 from mertric.amx.suited import unsuited
 from mertric.amx.team import Team
 from mertric.bundle import read_bundle
@@ -123,24 +122,15 @@ def test_a_batch_of_unequal_clips_is_each_alone_to_the_bit(suited: Path, sound: 
 
 
 @pytest.mark.parametrize("precision", CLOSE)
-@pytest.mark.parametrize("threads", [2, 3, 7])
-def test_by_rows_and_by_columns_give_the_same_to_the_bit(
-    suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, threads: int, precision: str
+def test_one_place_for_keys_and_values_changes_no_bit(
+    suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, precision: str
 ) -> None:
-    """Also where there are more threads than heads or blocks of columns."""
-    encoder = on_tiles(suited, precision, threads=1)
-    clips = [sound(9000, 1), sound(400, 2), sound(40001, 3)]
-    by_rows = encoder.embed_samples_batch(clips, layers="all")
-    monkeypatch.setattr("mertric.encoder.os.cpu_count", lambda: threads)
-    encoder = on_tiles(suited, precision, threads=threads)
-    taken: list[Any] = []
-    real = ByColumns.advance
-    monkeypatch.setattr(ByColumns, "advance", lambda run, *given: taken.append(run) or real(run, *given))
-    for few in (0, 1000):
-        monkeypatch.setattr("mertric.amx.transformer._FEW", few)
-        for expected, got in zip(by_rows, encoder.embed_samples_batch(clips, layers="all"), strict=True):
-            np.testing.assert_array_equal(got.hidden, expected.hidden)
-        assert bool(taken) == bool(few)
+    encoder, clips = on_tiles(suited, precision), [sound(9000, 1), sound(400, 2), sound(90001, 3)]
+    expected, memory = encoder.embed_samples_batch(clips, layers="all"), encoder.memory(3, 90001)
+    monkeypatch.setattr("mertric.amx.transformer._LONG", 0)
+    for two, one in zip(expected, encoder.embed_samples_batch(clips, layers="all"), strict=True):
+        np.testing.assert_array_equal(one.hidden, two.hidden)
+    assert encoder.memory(3, 90001) < memory
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])

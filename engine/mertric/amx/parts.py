@@ -1,30 +1,18 @@
-"""Clips of a batch, and parts of them, whose rows stand after one another, each clip's from a whole block on."""
+"""What one thread takes through a layer at a time: some rows of one clip."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.kernels.sizes import BLOCK
-from mertric.parting import even_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
 
-def whole_clips(states: Sequence[NDArray[np.float32]]) -> list[Part]:
-    """Return the clips of a batch, whose hidden states [layers, frames, dim] go where they are to be."""
-    clips: list[Part] = []
-    for number, own in enumerate(states):
-        begin = clips[-1].last if clips else 0
-        clips.append(Part(number, own, begin, 0, -(-own.shape[1] // BLOCK)))
-    return clips
-
-
 class Part(NamedTuple):
-    """Some blocks of a clip, or all.
+    """Some blocks of a clip.
 
     Attributes
     ----------
@@ -55,11 +43,6 @@ class Part(NamedTuple):
         return self.last_own - self.first_own
 
     @property
-    def last(self) -> int:
-        """The one after its last."""
-        return self.begin + self.last_own
-
-    @property
     def frames(self) -> int:
         """Of the whole clip."""
         return int(self.states.shape[1])
@@ -74,14 +57,9 @@ class Part(NamedTuple):
         """Its frames, without what the last block has beyond the clip's end."""
         return min(self.frames, self.last_own * BLOCK) - self.start
 
-    def split(self, most: int) -> list[Part]:
-        """Return even parts of it, of so many blocks at most."""
-        ends = even_parts(self.blocks, -(-self.blocks // most))
-        return [self._replace(first_own=self.first_own + first, last_own=self.first_own + last) for first, last in ends]
-
     def of(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return its rows of an array that holds those of all clips."""
-        return array[self.first * BLOCK : self.last * BLOCK]
+        return array[self.first * BLOCK : (self.first + self.blocks) * BLOCK]
 
     def keep(
         self, number: int, layers: tuple[int, ...], state: NDArray[np.float32], mean: NDArray[np.float32] | None

@@ -2,33 +2,61 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.amx.by_columns import ByColumns
-from mertric.amx.by_rows import ByRows
-from mertric.amx.operations import Operations
-from mertric.amx.parts import whole_clips
+from mertric.amx.parts import Part
 from mertric.amx.weights import read_layers
-from mertric.kernels.lines import zeros
+from mertric.kernels.attention import SPAN, attend, pack_keys, pack_values
+from mertric.kernels.dense import dense_add, dense_narrow
+from mertric.kernels.lines import empty, pitch, zeros
+from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK
+from mertric.parting import even_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from mertric.amx.parts import Part
     from mertric.amx.team import Team
+    from mertric.amx.weights import Dense, Norm
     from mertric.bundle import Bundle
     from mertric.device import Device
 
+_LONG = 1 << 13
+"""Rows from which on keys and values have one place: what a second takes is then more than what waiting costs."""
 _MOST = {1: 12, 2: 6, 3: 6}
 """Blocks of rows, in so many pieces, that a thread takes through a layer at once."""
-_FEW = 4
-"""Blocks for each thread up to which layers go by columns."""
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What a run works in: for all clips, each from a whole block on.
+
+    Attributes
+    ----------
+    state : float32 [rows, dim]
+        What enters or leaves a layer, the residual.
+    queries : uint16 [pieces, rows * pitch]
+    keys, values : uint16 [places, pieces, rows * dim]
+        With two places, of layers with even and with odd numbers: some parts are in the next layer while others attend
+        in this one. With one, they are written when all parts have attended in the layer before.
+    """
+
+    state: NDArray[np.float32]
+    queries: NDArray[np.uint16]
+    keys: NDArray[np.uint16]
+    values: NDArray[np.uint16]
+
+    @property
+    def places(self) -> int:
+        """Layers whose keys and values there is room for."""
+        return len(self.keys)
 
 
 class Transformer:
@@ -45,26 +73,33 @@ class Transformer:
     """
 
     def __init__(self, bundle: Bundle, *, device: Device, pieces: int, team: Team) -> None:
-        self._dim, self._most, self._team = bundle.dim, _MOST[pieces], team
-        self._layers = read_layers(bundle, device.graphs, pieces=pieces)
-        self._operations = Operations(bundle, pieces=pieces)
+        self._bundle, self._pieces, self._team = bundle, pieces, team
+        self._layers, self._last = read_layers(bundle, device.graphs, pieces=pieces)
+        self._zeros = np.zeros(bundle.dim, np.float32)
+        self._pitch = pitch(bundle.dim)
+        self._epsilon = np.float32(bundle.layer_norm_epsilon)
+        self._scale = np.float32((bundle.dim // bundle.heads) ** -0.5 * math.log2(math.e))
 
     def states(self, entries: Sequence[NDArray[np.float32]], layers: tuple[int, ...]) -> list[NDArray[np.float32]]:
         """Run the layers over a batch of clips of any lengths, see `mertric.transformer.Transformer.states`."""
-        found = [np.empty((len(layers), len(entry), self._dim), np.float32) for entry in entries]
-        clips = whole_clips(found)
-        blocks = clips[-1].last
-        state = zeros((blocks * BLOCK, self._dim), np.float32)
-        for clip, entry in zip(clips, entries, strict=True):
-            clip.of(state)[: clip.frames] = entry
-            clip.keep(0, layers, entry, None)
-        if self._layers[0].mean is not None:
-            state -= self._layers[0].mean
-        run = self._run(state, clips)
-        for number in range(1, max(layers) + 1):
-            following = self._layers[number] if number < len(self._layers) else None
-            mean = following.mean if following is not None else None
-            run.advance(self._layers[number - 1], partial(self._keep, number, layers, state, mean))
+        dim = self._bundle.dim
+        found = [np.empty((len(layers), len(entry), dim), np.float32) for entry in entries]
+        parts, blocks = self._parts(found)
+        rows = blocks * BLOCK
+        room = _Room(
+            state=zeros((rows, dim), np.float32),
+            queries=empty((self._pieces, rows * self._pitch), np.uint16),
+            keys=empty((_places(rows), self._pieces, rows * dim), np.uint16),
+            values=empty((_places(rows), self._pieces, rows * dim), np.uint16),
+        )
+        for part in parts:
+            part.of(room.state)[: part.inside] = entries[part.clip][part.start : part.start + part.inside]
+            part.keep(0, layers, part.of(room.state), None)
+        deepest = max(layers)
+        for number in range(deepest):
+            if number == 0 or room.places == 1:
+                self._team.each(partial(self._enter, room, number), parts)
+            self._team.each(partial(self._leave, room, number + 1, layers), parts)
         return found
 
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
@@ -72,24 +107,103 @@ class Transformer:
 
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames."""
-        operations, threads = self._operations, self._team.threads
-        blocks = clips * -(-frames // BLOCK)
-        own = operations.bytes_of_rows(self._most) + operations.bytes_of_attention(self._most, frames)
-        return operations.bytes_of_memory(blocks) + blocks * BLOCK * self._dim * 4 * (2 + layers) + threads * own
+        rows = clips * -(-frames // BLOCK) * BLOCK
+        dim, stride = self._bundle.dim, self._pitch
+        half = 2 * self._pieces
+        widest = pitch(self._layers[0].inner.bias.size) + stride
+        attended = (4 + half) * min(frames, SPAN * BLOCK)
+        own = self._team.threads * BLOCK * (attended + half * _MOST[self._pieces] * widest)
+        return rows * (dim * (8 + 2 * half * _places(rows) + 4 * layers) + half * stride) + own
 
-    def _run(self, state: NDArray[np.float32], clips: Sequence[Part]) -> ByRows | ByColumns:
-        """Choose how to share the rows among the threads."""
-        blocks, threads = len(state) // BLOCK, self._team.threads
-        if threads > 1 and blocks <= _FEW * threads:
-            return ByColumns(self._operations, self._team, state, clips)
-        return ByRows(self._operations, self._team, state, clips, min(self._most, -(-blocks // threads)))
+    def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
+        """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
+        counts = [-(-states.shape[1] // BLOCK) for states in found]
+        most = max(1, min(_MOST[self._pieces], -(-sum(counts) // self._team.threads)))
+        parts, begin = [], 0
+        for clip, (states, count) in enumerate(zip(found, counts, strict=True)):
+            spans = even_parts(count, -(-count // most))
+            parts += [Part(clip, states, begin, first, last) for first, last in spans]
+            begin += count
+        return parts, begin
 
-    def _keep(
-        self,
-        number: int,
-        layers: tuple[int, ...],
-        state: NDArray[np.float32],
-        mean: NDArray[np.float32] | None,
-        part: Part,
-    ) -> None:
-        part.keep(number, layers, part.of(state), mean)
+    def _enter(self, room: _Room, number: int, part: Part) -> None:
+        """Get a part ready for layer `number`."""
+        layer, state = self._layers[number], part.of(room.state)
+        narrow = self._space(part)
+        if number == 0 and layer.mean is not None:
+            state -= layer.mean
+        if self._bundle.pre_norm:
+            self._normalize(state, layer.first, narrow, replace=False)
+        else:
+            round_rows(state, narrow, 0, self._pitch)
+        self._project(room, number, part, narrow)
+
+    def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> None:
+        """Take a part through layer `number` - 1 to hidden state `number` and, given a second place, on to the next."""
+        bundle, layer = self._bundle, self._layers[number - 1]
+        state, narrow = part.of(room.state), self._space(part)
+        following = self._layers[number] if number < bundle.layers else None
+        place = (number - 1) % room.places
+        attend(
+            *(room.queries, self._place(part), self._pitch, part.blocks, bundle.heads, room.keys[place]),
+            *(room.values[place], len(room.state) // BLOCK, part.begin, part.frames, self._scale, narrow, 0),
+        )
+        _add(narrow, self._pitch, layer.out, state)
+        norm = layer.first if not bundle.pre_norm else layer.final
+        self._normalize(state, norm, narrow, replace=not bundle.pre_norm)
+        inner, wide = layer.inner, pitch(layer.inner.bias.size)
+        activated = empty((self._pieces, len(state) * wide), np.uint16)
+        dense_narrow(
+            *(narrow, 0, self._pitch, inner.taps, inner.steps, part.blocks, inner.weight),
+            *(inner.bias.size, inner.bias, True, layer.inner_mean, activated, 0, wide),
+        )
+        _add(activated, wide, layer.outer, state)
+        if not bundle.pre_norm:
+            self._normalize(state, layer.final, narrow, replace=True)
+        elif following is not None:
+            self._normalize(state, following.first, narrow, replace=False)
+        elif self._last is not None:
+            self._normalize(state, self._last, narrow, replace=True)
+        part.keep(number, layers, state, following.mean if following is not None else None)
+        if room.places > 1 and number < max(layers):
+            self._project(room, number, part, narrow)
+
+    def _project(self, room: _Room, number: int, part: Part, narrow: NDArray[np.uint16]) -> None:
+        """Write a part's queries, keys and values for layer `number`."""
+        layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
+        rows, place = (narrow, 0, self._pitch), number % room.places
+        query, key, value = layer.query, layer.key, layer.value
+        dense_narrow(
+            *(*rows, query.taps, query.steps, part.blocks, query.weight),
+            *(dim, query.bias, False, self._zeros, room.queries, self._place(part), self._pitch),
+        )
+        pack_keys(
+            *(*rows, key.steps, part.blocks, key.weight, blocks, part.first),
+            *(self._bundle.heads, room.keys[place]),
+        )
+        pack_values(*rows, value.steps, part.blocks, value.weight, blocks, part.first, room.values[place])
+
+    def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: NDArray[np.uint16], *, replace: bool) -> None:
+        """Write the LayerNorm of rows in bfloat16 and, to `replace` them, over them."""
+        normalize(state, norm.weight, norm.bias, self._epsilon, replace, narrow, 0, self._pitch)
+
+    def _space(self, part: Part) -> NDArray[np.uint16]:
+        """Return room for a part's rows in bfloat16."""
+        return empty((self._pieces, part.blocks * BLOCK * self._pitch), np.uint16)
+
+    def _place(self, part: Part) -> int:
+        """Where a part's rows begin among those of all clips, in bfloat16."""
+        return part.first * BLOCK * self._pitch
+
+
+def _places(rows: int) -> int:
+    """How many layers' keys and values of so many rows to have room for."""
+    return 2 if rows < _LONG else 1
+
+
+def _add(rows: NDArray[np.uint16], stride: int, dense: Dense, state: NDArray[np.float32]) -> None:
+    """Add a product of rows, and what goes with it, to the residual."""
+    dense_add(
+        *(rows, 0, stride, dense.taps, dense.steps, len(state) // BLOCK, dense.weight),
+        *(dense.bias.size, dense.bias, False, state.reshape(-1), 0, state.shape[1]),
+    )

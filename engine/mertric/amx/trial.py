@@ -33,5 +33,5 @@ def square_unit_matrix() -> NDArray[np.float32]:
     packed = pack(np.eye(BLOCK, dtype=np.float32), 1)
     out = np.zeros((BLOCK, BLOCK), np.float32)
     bias = np.zeros(BLOCK, np.float32)
-    dense_add(rows, 0, BLOCK, 1, 1, 1, packed, 0, BLOCK, bias, False, out.reshape(-1), 0, BLOCK)
+    dense_add(rows, 0, BLOCK, 1, 1, 1, packed, BLOCK, bias, False, out.reshape(-1), 0, BLOCK)
     return out[:2, :2]

@@ -72,9 +72,8 @@ class Layer:
         The biases of `out` and `outer` are what is added to the residual beside the product.
     inner_mean : float32 [intermediate_size]
         Taken off what `outer` reads.
-    before, between, after : Norm or None
-        Of what enters the layer, of what enters the feed-forward, and of what leaves the layer. Where there is none
-        before, what the second gives is the residual too.
+    first, final : Norm
+        Of attention and of the feed-forward, before or after them.
     mean : float32 [dim] or None
         What the layer's input is without, see `mertric_export.centring`.
     """
@@ -86,9 +85,8 @@ class Layer:
     inner: Dense
     outer: Dense
     inner_mean: Singles
-    before: Norm | None
-    between: Norm
-    after: Norm | None
+    first: Norm
+    final: Norm
     mean: Singles | None
 
 
@@ -145,8 +143,8 @@ def read_front_end(bundle: Bundle, precision: str, *, pieces: int) -> FrontEndWe
     )
 
 
-def read_layers(bundle: Bundle, precision: str, *, pieces: int) -> list[Layer]:
-    """Read the layers' weights, in so many pieces.
+def read_layers(bundle: Bundle, precision: str, *, pieces: int) -> tuple[list[Layer], Norm | None]:
+    """Read the layers' weights, in so many pieces, and those of the LayerNorm after the last, if there is one.
 
     Raises
     ------
@@ -154,19 +152,14 @@ def read_layers(bundle: Bundle, precision: str, *, pieces: int) -> list[Layer]:
         They cannot be read.
     """
     tensors = Initializers(bundle.graphs(precision) / encoder_graph(GRAPHS))
-    return map_threads(partial(_layer, bundle, tensors, partial(_dense, pieces)), range(bundle.layers))
+    layers = map_threads(partial(_layer, tensors, partial(_dense, pieces)), range(bundle.layers))
+    return layers, _optional_norm(tensors, "encoder.layer_norm")
 
 
-def _layer(bundle: Bundle, tensors: Tensors, dense: Callable[..., Dense], index: int) -> Layer:
+def _layer(tensors: Tensors, dense: Callable[..., Dense], index: int) -> Layer:
     name = f"encoder.layers.{index}"
     attention, feed_forward = f"{name}.attention", f"{name}.feed_forward"
     inner, outer = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
-    first, second = _norm(tensors, f"{name}.layer_norm"), _norm(tensors, f"{name}.final_layer_norm")
-    if bundle.pre_norm:
-        last = _norm(tensors, "encoder.layer_norm") if index == bundle.layers - 1 else None
-        before, between, after = first, second, last
-    else:
-        before, between, after = None, first, second
     return Layer(
         query=dense(tensors[f"{attention}.q_proj.weight"], tensors[f"{attention}.q_proj.bias"]),
         key=dense(tensors[f"{attention}.k_proj.weight"]),
@@ -175,9 +168,8 @@ def _layer(bundle: Bundle, tensors: Tensors, dense: Callable[..., Dense], index:
         inner=dense(_sliced(tensors, f"{inner}.{{}}.weight", 1), _sliced(tensors, f"{inner}.{{}}.bias")),
         outer=dense(_sliced(tensors, f"{outer}.{{}}.weight"), tensors[f"{feed_forward}.whole_residual"]),
         inner_mean=_sliced(tensors, f"{inner}.{{}}.mean"),
-        before=before,
-        between=between,
-        after=after,
+        first=_norm(tensors, f"{name}.layer_norm"),
+        final=_norm(tensors, f"{name}.final_layer_norm"),
         mean=np.array(tensors[f"{name}.mean"]) if f"{name}.mean" in tensors else None,
     )
 

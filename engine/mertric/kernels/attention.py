@@ -3,7 +3,6 @@
 Keys and values are second factors of products, so the products that make them write them as such, packed by heads:
 keys [pieces, heads * blocks * head_dim / STEP * PACKED], whose columns are frames, and values [pieces, heads *
 head_dim / BLOCK * blocks * PACKED], whose inner dimension is. A block is `BLOCK` frames, of one clip.
-Of so many `heads`, those from `first` to before `last` are computed.
 """
 
 from __future__ import annotations
@@ -51,15 +50,14 @@ def pack_keys(
     blocks: int,
     block: int,
     heads: int,
-    first: int,
-    last: int,
     keys: Halves,
 ) -> None:
     """Write the keys of `rows` blocks of rows, see `dense_narrow`, as those from number `block` of `blocks`."""
     product = singles(_ONE)
     begin(CONFIGURATION)
-    parts = weight.shape[1] // (steps * PACKED * heads)
-    for n in range(first * parts, last * parts):
+    columns = weight.shape[1] // (steps * PACKED)
+    parts = columns // heads
+    for n in range(columns):
         head, part = n // parts, n % parts
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, 1, weight, n * steps * PACKED, steps, product, 0)
@@ -79,24 +77,12 @@ def pack_keys(
 
 @kernel()
 def pack_values(
-    a: Halves,
-    at: int,
-    stride: int,
-    steps: int,
-    rows: int,
-    weight: Halves,
-    blocks: int,
-    block: int,
-    heads: int,
-    first: int,
-    last: int,
-    values: Halves,
+    a: Halves, at: int, stride: int, steps: int, rows: int, weight: Halves, blocks: int, block: int, values: Halves
 ) -> None:
     """Write the values of `rows` blocks of rows, as `pack_keys` does the keys."""
     product = singles(_ONE)
     begin(CONFIGURATION)
-    parts = weight.shape[1] // (steps * PACKED * heads)
-    for n in range(first * parts, last * parts):
+    for n in range(weight.shape[1] // (steps * PACKED)):
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, 1, weight, n * steps * PACKED, steps, product, 0)
             to = (n * blocks + block + m) * _WIDTH * (STEP // 2)
@@ -171,16 +157,16 @@ def attend(
     stride: int,
     rows: int,
     heads: int,
-    first: int,
-    last: int,
     keys: Halves,
     values: Halves,
     blocks: int,
     block: int,
     frames: int,
     scale: np.float32,
+    out: Halves,
+    to: int,
 ) -> None:
-    """Write over `rows` blocks of queries what they attend to.
+    """Write what `rows` blocks of queries attend to, in bfloat16, to rows of `out` from `to` on.
 
     Keys and values are taken `SPAN` blocks at a time, which stay in the second-level cache for all queries: Dao et al.,
     "FlashAttention: Fast and memory-efficient exact attention with IO-awareness", NeurIPS 2022, algorithm 1.
@@ -188,7 +174,7 @@ def attend(
     Parameters
     ----------
     queries, at, stride
-        Their rows begin at `at`, `stride` numbers apart.
+        Their rows begin at `at`, `stride` numbers apart, as those of `out` do.
     blocks, block
         Of keys and values in all, and the first of the clip's.
     frames
@@ -204,20 +190,20 @@ def attend(
     found = singles(rows * parts * _ONE)
     peaks, sums = np.empty((rows, BLOCK), np.float32), np.empty((rows, BLOCK), np.float32)
     begin(CONFIGURATION)
-    for head in range(first, last):
+    for head in range(heads):
         found[:] = 0
         peaks[:] = -np.inf
         sums[:] = 0
-        for begun in range(0, count, SPAN):
-            span = min(SPAN, count - begun)
-            inside = min(span * BLOCK, frames - begun * BLOCK)
+        for first in range(0, count, SPAN):
+            span = min(SPAN, count - first)
+            inside = min(span * BLOCK, frames - first * BLOCK)
             for m in range(rows):
                 source = at + m * BLOCK * stride + head * parts * BLOCK
-                packed = (head * blocks + block + begun) * parts * PACKED
+                packed = (head * blocks + block + first) * parts * PACKED
                 _score(queries, source, stride, keys, packed, parts, inside, scores, tops)
                 _share(scores, tops, scale, span, shares, peaks[m], sums[m], factors)
                 for part in range(parts):
-                    packed = ((head * parts + part) * blocks + block + begun) * PACKED
+                    packed = ((head * parts + part) * blocks + block + first) * PACKED
                     multiply_block(shares, 0, size // BLOCK, 1, values, packed, span, product, 0)
                     for i in range(BLOCK):
                         for j in range(_WIDTH):
@@ -227,9 +213,7 @@ def attend(
             for i in range(BLOCK):
                 weight = spread(np.float32(1) / sums[m, i])
                 for part in range(parts):
-                    line = (at + (m * BLOCK + i) * stride) // SINGLES + (head * parts + part) * _WIDTH
+                    line = (to + (m * BLOCK + i) * stride) // SINGLES + (head * parts + part) * _WIDTH
                     for j in range(_WIDTH):
-                        store_lanes(
-                            queries, line + j, load(found, ((m * parts + part) * BLOCK + i) * _WIDTH + j) * weight
-                        )
+                        store_lanes(out, line + j, load(found, ((m * parts + part) * BLOCK + i) * _WIDTH + j) * weight)
     end()

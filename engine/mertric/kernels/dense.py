@@ -7,8 +7,8 @@ that they may overlap, as a convolution's do. Products take
 - `taps`, `steps`: a row is so many runs of so many steps, each run half a stride after the one before;
 - `rows`: how many, in blocks of `BLOCK`;
 - `weight`: the packed second factor, see `pack`;
-- `first`, `last`: its first column to compute, a multiple of `BLOCK`, and the one after its last, of `SINGLES`;
-- `bias`: float32, for each column of it;
+- `columns`: how many of its columns to compute, a multiple of `SINGLES`;
+- `bias`: float32, for each of them;
 - `activate`: whether the GELU follows.
 """
 
@@ -83,8 +83,7 @@ def dense_narrow(
     steps: int,
     rows: int,
     weight: Halves,
-    first: int,
-    last: int,
+    columns: int,
     bias: Singles,
     activate: bool,
     mean: Singles,
@@ -97,13 +96,13 @@ def dense_narrow(
     begin(CONFIGURATION)
     group = _group(rows, inner, a.shape[0])
     for start in range(0, rows, group):
-        for n in range(first // BLOCK, (last + BLOCK - 1) // BLOCK):
+        for n in range((columns + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, rows)):
                 begins = at + m * BLOCK * stride
                 multiply_block(a, begins, stride, taps, weight, n * inner * PACKED, steps, product, 0)
                 for i in range(BLOCK):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
-                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, last // SINGLES)):
+                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
                         if activate:
                             value = gelu(value) if out.shape[0] == 1 else fine_gelu(value)
@@ -120,8 +119,7 @@ def dense_add(
     steps: int,
     rows: int,
     weight: Halves,
-    first: int,
-    last: int,
+    columns: int,
     bias: Singles,
     activate: bool,
     out: Singles,
@@ -133,13 +131,13 @@ def dense_add(
     begin(CONFIGURATION)
     group = _group(rows, inner, a.shape[0])
     for start in range(0, rows, group):
-        for n in range(first // BLOCK, (last + BLOCK - 1) // BLOCK):
+        for n in range((columns + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, rows)):
                 begins = at + m * BLOCK * stride
                 multiply_block(a, begins, stride, taps, weight, n * inner * PACKED, steps, product, 0)
                 for i in range(BLOCK):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
-                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, last // SINGLES)):
+                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
                         if activate:
                             value = gelu(value) if a.shape[0] == 1 else fine_gelu(value)
