@@ -123,6 +123,6 @@ def _cpu() -> str:
         fields = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
         named = {key.strip(): value.strip() for key, value in fields.items()}
         flags = named.get("flags", "").split()
-        vectors = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+        vectors = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16") if name in flags]
         return f"{named.get('model name', 'unknown')} ({', '.join(vectors) or 'no vector extensions known'})"
     return platform.processor() or "unknown"

@@ -61,7 +61,7 @@ def choose_device(
 def probe(provider: Provider) -> str | None:
     """Run a small model on a provider, and return what is wrong with it, or None."""
     try:
-        result = square_unit_matrix(provider) if provider.ort_name else _square_on_tiles()
+        result = square_unit_matrix(provider) if not provider.native else _square_natively(provider.name)
     except DependencyError:
         raise
     except Exception as error:
@@ -69,7 +69,7 @@ def probe(provider: Provider) -> str | None:
     return None if np.array_equal(result, np.eye(2)) else f"it computes {result.tolist()} for the unit matrix's square"
 
 
-def _square_on_tiles() -> NDArray[np.float32]:
-    from mertric.amx.trial import square_unit_matrix  # with Numba, which takes long to load
+def _square_natively(provider: str) -> NDArray[np.float32]:
+    from mertric.native.trial import square_unit_matrix  # with Numba, which takes long to load
 
-    return square_unit_matrix()
+    return square_unit_matrix(provider)

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
-from mertric.amx.suited import unsuited
 from mertric.audio import from_array, to_mono
 from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
 from mertric.choice import choose_device
 from mertric.embeddings import Embeddings, all_finite
 from mertric.errors import AudioError, InputError, ProviderError
+from mertric.native.suited import NATIVE, unsuited
 from mertric.network import Network
 from mertric.protocol import get_protocol
+from mertric.providers import PROVIDERS
 from mertric.stream import Stream
 from mertric.windows import Windows
 
@@ -45,17 +46,18 @@ class Encoder:
     bundle
         A bundle's directory.
     provider : str
-        ``auto``, ``cuda``, ``tensorrt``, ``amx``, ``openvino`` or ``cpu``.
+        ``auto``, ``cuda``, ``tensorrt``, ``amx``, ``avx512``, ``openvino`` or ``cpu``.
     precision : str
         ``fp32``, or another that the provider computes in (see `mertric.providers`) and the bundle was exported in.
     threads : int or None
         Threads for inference, at most one for each of this machine's processors; None for one a core.
     chunk : int or None
-        Frames per run of the front end and, but for ``amx``, of the positional convolution, in stages; None for what
-        the provider is fastest with. Any number gives the same result; it bounds memory.
+        Frames per run of the front end and, where ONNX Runtime runs it, of the positional convolution, in stages; None
+        for what the provider is fastest with. Any number gives the same result; it bounds memory.
     attention : str or None
         Which encoder graphs to run, ``fused``, ``portable`` or ``pointwise``, in stages; None for what the provider is
-        fastest with. All give the same result, but TensorRT and OpenVINO do not run the first, and ``amx`` runs none.
+        fastest with. All give the same result, but TensorRT and OpenVINO do not run the first, and ``amx`` and
+        ``avx512`` run none.
 
     Raises
     ------
@@ -87,11 +89,11 @@ class Encoder:
         refused = dict.fromkeys(self.bundle.refused.get(precision, {}), "the bundle refuses it")
         problem = unsuited(self.bundle)
         if attention is not None:
-            problem = f"amx runs no encoder graphs, so attention cannot be {attention!r}"
+            problem = f"{NATIVE} run no encoder graphs, so attention cannot be {attention!r}"
         if problem is not None:
-            refused["amx"] = problem
+            refused |= {name: problem for name, one in PROVIDERS.items() if one.native}
         self._device = choose_device(provider, precision, threads=threads, refused=refused)
-        if problem is not None and self._device.provider.name == "amx":
+        if problem is not None and self._device.provider.native:
             raise ProviderError(f"{problem}. Choose another provider.")
         self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)

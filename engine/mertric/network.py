@@ -149,8 +149,8 @@ class Network:
 
     def _open(self) -> _Transformer:
         """Open the transformer and, where clips do not run whole, the front end."""
-        if not self._device.provider.ort_name:
-            from mertric.amx.stages import open_stages  # with Numba, which takes long to load
+        if self._device.provider.native:
+            from mertric.native.stages import open_stages  # with Numba, which takes long to load
 
             self._opened, transformer = open_stages(self._bundle, device=self._device, chunk=self._chunk)
             return transformer

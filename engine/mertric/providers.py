@@ -41,14 +41,14 @@ class Provider:
     ----------
     name : str
         What users call it.
-    ort_name : str
-        What ONNX Runtime calls it; "" for our own, which reads the graphs' weights and runs kernels (`mertric.amx`).
     precisions : mapping of str to str
         What it computes in, and the precision of the graphs that it does so from.
     attention : str
         ``fused`` or ``portable``: which encoder graphs it runs best when shapes vary.
     needs : str
         What to install.
+    ort_name : str
+        What ONNX Runtime calls it; "" for our own.
     by_name_only : frozenset of str
         Precisions in which ``auto`` passes it over, as a provider that is always there is nearly as fast or faster, in
         less memory.
@@ -78,10 +78,10 @@ class Provider:
     """
 
     name: str
-    ort_name: str
     precisions: Mapping[str, str]
     attention: str
     needs: str
+    ort_name: str = ""
     by_name_only: frozenset[str] = frozenset()
     multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
@@ -91,6 +91,11 @@ class Provider:
     chunk: int = 128
     clips: int = 0
     readers: int = 1
+
+    @property
+    def native(self) -> bool:
+        """Whether it is our own, which reads the graphs' weights and runs kernels (`mertric.native`)."""
+        return not self.ort_name
 
 
 _ATTENTION = 1 | 2 | 16
@@ -133,11 +138,20 @@ PROVIDERS: Mapping[str, Provider] = {
         ),
         Provider(
             name="amx",
-            ort_name="",
             precisions={"bf16": "fp32", "bf16x3": "fp32", "fp32": "fp32"},
             attention="portable",
             needs="Linux and an x86-64 processor with AMX in bfloat16",
             batches={"bf16": 8, "bf16x3": 8, "fp32": 8},
+            ragged=True,
+            chunk=32,
+        ),
+        Provider(
+            name="avx512",
+            precisions={"int16": "fp32", "fp32": "fp32"},
+            attention="portable",
+            needs="an x86-64 processor with AVX-512",
+            by_name_only=frozenset({"fp32"}),
+            batches={"int16": 8, "fp32": 8},
             ragged=True,
             chunk=32,
         ),

@@ -7,11 +7,11 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mertric.amx.suited import unsuited
 from mertric.bundle import read_bundle
 from mertric.choice import probe
 from mertric.encoder import Encoder
 from mertric.errors import ExportError, MertricError
+from mertric.native.suited import unsuited
 from mertric.providers import PROVIDERS
 from mertric_export.comparison import METRICS, Comparison, compare
 from mertric_export.emulation import runnable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mertric_export.material import Material
 
-BOUNDS = {"fp32": 0.005, "fp16": 0.005, "bf16": 0.02, "bf16x3": 0.001, "int8": 0.02}
+BOUNDS = {"fp32": 0.005, "fp16": 0.005, "bf16": 0.02, "bf16x3": 0.001, "int8": 0.02, "int16": 0.005}
 """Largest change of a metric by a precision, as `Comparison` measures it."""
 
 
@@ -52,7 +52,7 @@ def compare_precisions(
     """
     sides = _sides(precisions, others=material is not None)
     if problem := unsuited(read_bundle(bundle)):
-        sides = [side for side in sides if side.provider != "amx"]
+        sides = [side for side in sides if not PROVIDERS[side.provider].native]
     rows = [
         _row(side)
         | {"problem": f"{side} could not be compared with fp32 ({problem or probe(PROVIDERS[side.provider])})"}

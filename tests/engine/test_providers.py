@@ -33,7 +33,7 @@ def options(name: str, precision: str = "fp32", threads: int | None = None) -> d
 
 
 def test_the_fastest_come_first() -> None:
-    assert list(PROVIDERS) == ["cuda", "tensorrt", "amx", "openvino", "cpu"]
+    assert list(PROVIDERS) == ["cuda", "tensorrt", "amx", "avx512", "openvino", "cpu"]
 
 
 def test_openvino_is_always_told_its_precision() -> None:
@@ -144,7 +144,7 @@ def test_cuda_takes_what_tensorrt_has_no_engines_for(bundle: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("provider", "precision", "message"),
     [
-        ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, cuda, tensorrt, amx, openvino, cpu"),
+        ("gpu", "fp32", r"provider 'gpu' is not known; expected auto, cuda, tensorrt, amx, avx512, openvino, cpu"),
         ("cpu", "bf16", r"'bf16' was asked for on cpu, which computes in fp32, int8; bf16 is for cuda, amx, openvino"),
         ("cpu", "fp16", r"'fp16' was asked for on cpu, which computes in fp32, int8; fp16 is for cuda, tensorrt"),
         ("tensorrt", "bf16", r"'bf16' was asked for on tensorrt, which computes in fp32, fp16; bf16 is for cuda"),
@@ -303,7 +303,7 @@ def test_a_failure_while_running_is_ours(bundle: Path) -> None:
 
 def test_every_provider_has_its_precisions() -> None:
     for provider in PROVIDERS.values():
-        assert provider.name == "amx" or "fp32" in provider.precisions
+        assert provider.native or "fp32" in provider.precisions
         assert all(get_provider(provider.name, precision) is provider for precision in provider.precisions)
         assert provider.attention in ("fused", "portable")
 

@@ -190,6 +190,7 @@ def test_only_fp32_needs_no_comparison(source: Path, tmp_path: Path, monkeypatch
         ("bf16", ("cpu",), ["cuda (emulated)"]),
         ("bf16", ("amx", "openvino", "cpu"), ["amx", "openvino", "cuda (emulated)"]),
         ("bf16x3", ("amx", "openvino", "cpu"), ["amx"]),
+        ("int16", ("avx512", "openvino", "cpu"), ["avx512"]),
         ("bf16x3", ("cpu",), []),
         ("int8", ("openvino", "cpu"), ["openvino", "cpu"]),
         ("int8", ("cuda", "cpu"), ["cpu"]),
@@ -238,7 +239,7 @@ def test_a_precision_that_nothing_here_computes(
 ) -> None:
     """For want of a processor, or as the model is not for it, and nobody emulates it."""
     only(*working)
-    why = r"m has .*, and amx computes .*" if "amx" in working else r"m has .*|it is not here"
+    why = r"m has .*, and amx and avx512 compute .*" if "amx" in working else r"m has .*|it is not here"
     with pytest.raises(ExportError, match=rf"bf16x3 on amx could not be compared with fp32 \(({why})\)\. Nothing was"):
         run(source, tmp_path / "bundle", precisions=["fp16", "bf16x3"])
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
@@ -418,7 +419,7 @@ def test_options_that_do_not_go_together(source: Path, tmp_path: Path) -> None:
     place = (source, "-o", tmp_path / "bundle")
     code, output = invoke(*place, "--precision", "fp8")
     assert code == 2
-    assert "'fp8' is not one of 'fp32', 'fp16', 'bf16', 'bf16x3', 'int8'" in output
+    assert "'fp8' is not one of 'fp32', 'fp16', 'bf16', 'bf16x3', 'int16', 'int8'" in output
     code, output = invoke(*place, "--csv", tmp_path / "t.csv", "--precision", "fp32")
     assert code == 2
     assert "--csv and --json are for what --precision and --verify compare" in output

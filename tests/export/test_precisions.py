@@ -192,6 +192,6 @@ def test_precisions_by_name() -> None:
     assert all_precisions([]) == ("fp32",)
     assert all_precisions(["int8", "bf16", "fp16", "fp32", "int8"]) == ("fp32", "fp16", "bf16", "int8")
     with pytest.raises(
-        InputError, match=r"precision fp8 is not known; expected some of fp32, fp16, bf16, bf16x3, int8\."
+        InputError, match=r"precision fp8 is not known; expected some of fp32, fp16, bf16, bf16x3, int16, int8\."
     ):
         all_precisions(["fp8"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from halves import gelu_of
+from kinds import gelu_of
 
 from mertric.kernels.activations import fine_gelu, fine_power_of_two, gelu, power_of_two
 from mertric.kernels.jit import kernel

@@ -1,4 +1,4 @@
-"""Attention in bfloat16 against NumPy, in float64 on the rounded factors, and on whole ones where those have pieces."""
+"""Attention against NumPy, in float64 on the rounded factors of bfloat16, and on whole ones otherwise."""
 
 from __future__ import annotations
 
@@ -6,28 +6,42 @@ import math
 
 import numpy as np
 import pytest
-from halves import HALF_ULP, LEFT, normal, parted, rounded, whole
+from kinds import HALF_ULP, KINDS, LEFT, normal, read, rounded, stored
 
 from mertric.kernels.attention import SPAN, attend, pack_keys, pack_values
 from mertric.kernels.dense import dense_narrow, pack
 from mertric.kernels.sizes import BLOCK, STEP
 
 
-@pytest.mark.parametrize(("frames", "pieces"), [(1, 1), (31, 1), (32, 1), (70, 1), (31, 2), (70, 3)])
+@pytest.mark.parametrize(
+    ("frames", "kind"),
+    [
+        (1, "bf16"),
+        (31, "bf16"),
+        (32, "bf16"),
+        (70, "bf16"),
+        (31, "bf16x2"),
+        (70, "bf16x3"),
+        (1, "float32"),
+        (70, "float32"),
+        (31, "int16"),
+        (70, "int16"),
+    ],
+)
 @pytest.mark.parametrize("head_dim", [32, 64])
-def test_attention_of_the_second_clip_of_three(frames: int, head_dim: int, pieces: int) -> None:
-    attention_of_blocks(0, -(-frames // BLOCK), frames=frames, head_dim=head_dim, pieces=pieces)
+def test_attention_of_the_second_clip_of_three(frames: int, head_dim: int, kind: str) -> None:
+    attention_of_blocks(0, -(-frames // BLOCK), frames=frames, head_dim=head_dim, kind=kind)
 
 
-@pytest.mark.parametrize("pieces", [1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("frames", [SPAN * BLOCK, SPAN * BLOCK + 1, 2 * SPAN * BLOCK + 40])
-def test_attention_over_spans(frames: int, pieces: int) -> None:
+def test_attention_over_spans(frames: int, kind: str) -> None:
     """Of some queries the highest score is far above those of the spans before, of others it is not."""
-    attention_of_blocks(3, 2, frames=frames, head_dim=32, pieces=pieces, growing=True)
+    attention_of_blocks(3, 2, frames=frames, head_dim=32, kind=kind, growing=True)
 
 
 def attention_of_blocks(
-    first: int, count: int, *, frames: int, head_dim: int, pieces: int, growing: bool = False
+    first: int, count: int, *, frames: int, head_dim: int, kind: str, growing: bool = False
 ) -> None:
     """Compare what `count` blocks of queries attend to; where other clips are, are no numbers."""
     heads, before, after = 2, 2, 1
@@ -36,33 +50,36 @@ def attention_of_blocks(
     states = normal(size, dim)
     if growing:
         states *= np.linspace(0.2, 4, size, dtype=np.float32)[:, None]
-    rows, stride = (parted(states, pieces), 0, dim, dim // STEP), dim + 32
+    own_kind = KINDS[kind]
+    rows, stride = (stored(states, own_kind, dim), 0, dim, dim // STEP), dim + 32
     matrices = normal(3, dim, dim, seed=1) / math.sqrt(dim)
-    queries = np.full((pieces, size * stride), 0x7FC0, np.uint16)
-    keys, values = np.full((2, pieces, blocks * BLOCK * dim), 0x7FC0, np.uint16)
+    queries, keys, values = (own_kind.empty(numbers) for numbers in (size * stride, *[blocks * BLOCK * dim] * 2))
+    for array in (queries, keys, values):
+        array.view(np.uint16).fill(0x7FC0)  # no number in bfloat16, nor as half of a float32
     none = np.zeros(dim, np.float32)
-    one, two, three = (pack(matrix, pieces) for matrix in matrices)
+    one, two, three = (pack(matrix, own_kind) for matrix in matrices)
     dense_narrow(*rows[:3], 1, dim // STEP, own, one, dim, none, False, none, queries, 0, stride)
     pack_keys(*rows, own, two, blocks, before, heads, keys)
     pack_values(*rows, own, three, blocks, before, values)
-    out = np.zeros((pieces, (count + 2) * BLOCK * stride), np.uint16)
+    out = own_kind.zeros((count + 2) * BLOCK * stride)
     scale = np.float32(head_dim**-0.5)
     attend(
         *(queries, first * BLOCK * stride, stride, count, heads, keys, values, blocks, before, frames),
         *(np.float32(scale * math.log2(math.e)), out, BLOCK * stride),
     )
-    given = whole(rows[0], size, dim)
-    projected = [given @ (rounded(matrix) if pieces == 1 else matrix.astype(np.float64)) for matrix in matrices]
-    if pieces == 1:
+    given = read(rows[0], own_kind, size, dim)
+    projected = [given @ (rounded(matrix) if kind == "bf16" else matrix.astype(np.float64)) for matrix in matrices]
+    if kind == "bf16":
         projected = [rounded(part.astype(np.float32)) for part in projected]
     q, k, v = (part.reshape(size, heads, head_dim).transpose(1, 0, 2) for part in projected)
     asked = slice(first * BLOCK, min(frames, (first + count) * BLOCK))
     scores = scale * q[:, asked] @ k[:, :frames].transpose(0, 2, 1)
     shares = np.exp(scores - scores.max(axis=2, keepdims=True))
     expected = (shares / shares.sum(axis=2, keepdims=True)) @ v[:, :frames]
-    each = out.reshape(pieces, count + 2, BLOCK, stride)
-    assert not each[:, [0, -1]].any()
+    each = read(out, own_kind, (count + 2) * BLOCK, stride).reshape(count + 2, BLOCK, stride)
+    assert not each[[0, -1]].any()
     assert not each[..., dim:].any()
-    found = whole(each[:, 1:-1, :, :dim], count * BLOCK, heads, head_dim).transpose(1, 0, 2)
-    bound = {1: 1.5 * HALF_ULP, 2: 4 * LEFT[2], 3: 2e-6}[pieces] * np.abs(v).max()
+    found = each[1:-1, :, :dim].reshape(count * BLOCK, heads, head_dim).transpose(1, 0, 2)
+    bounds = {"bf16": 1.5 * HALF_ULP, "bf16x2": 4 * LEFT[2], "bf16x3": 2e-6, "float32": 2e-6, "int16": 3e-4}
+    bound = bounds[kind] * np.abs(v).max()
     np.testing.assert_allclose(found[:, : expected.shape[1]], expected, rtol=0, atol=bound)

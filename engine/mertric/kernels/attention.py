@@ -1,4 +1,4 @@
-"""Attention in bfloat16 over the frames of one clip, for a block of queries at a time: never frames x frames.
+"""Attention over the frames of one clip, for a block of queries at a time: never frames x frames.
 
 Keys and values are second factors of products, so the products that make them write them as such, packed by heads:
 keys [pieces, heads * blocks * head_dim / STEP * PACKED], whose columns are frames, and values [pieces, heads *
@@ -12,18 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.activations import fine_power_of_two, power_of_two
-from mertric.kernels.bfloat16 import rounded, store_interleaved, store_lanes
+from mertric.kernels.factors import begin, coarse, end, multiply_block, numbers_of, pack_block, room_like, store_line
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import greatest, highest, kept, load, spread, store, total
+from mertric.kernels.lanes import greatest, highest, load, spread, store, total
 from mertric.kernels.lines import singles
-from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
-from mertric.kernels.tiles import CONFIGURATION, begin, end, multiply_block
+from mertric.kernels.sizes import BLOCK, PACKED, SINGLES
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Singles = NDArray[np.float32]
-    Halves = NDArray[np.uint16]
+    from mertric.kernels.factors import Array, Singles
 
 SPAN = 32
 """Blocks of keys and values that are attended to at once."""
@@ -32,74 +28,61 @@ _WIDTH = BLOCK // SINGLES
 
 
 @kernel()
-def _take_off(product: Singles) -> None:
-    """Leave of numbers what their first piece does not hold."""
-    for j in range(product.size // SINGLES):
-        value = load(product, j)
-        store(product, j, value - kept(value))
+def _transpose(product: Singles, turned: Singles) -> None:
+    """Write a block [32, 32] the other way round."""
+    for i in range(BLOCK):
+        for j in range(BLOCK):
+            turned[i * BLOCK + j] = product[j * BLOCK + i]
 
 
 @kernel()
 def pack_keys(
-    a: Halves,
+    a: Array,
     at: int,
     stride: int,
     steps: int,
     rows: int,
-    weight: Halves,
+    weight: Array,
     blocks: int,
     block: int,
     heads: int,
-    keys: Halves,
+    keys: Array,
 ) -> None:
     """Write the keys of `rows` blocks of rows, see `dense_narrow`, as those from number `block` of `blocks`."""
-    product = singles(_ONE)
-    begin(CONFIGURATION)
-    columns = weight.shape[1] // (steps * PACKED)
+    product, turned = singles(_ONE), singles(_ONE)
+    begin(a)
+    columns = numbers_of(weight) // (steps * PACKED)
     parts = columns // heads
     for n in range(columns):
         head, part = n // parts, n % parts
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, 1, weight, n * steps * PACKED, steps, product, 0)
             to = ((head * blocks + block + m) * parts + part) * PACKED
-            for piece in range(keys.shape[0]):
-                for tile in range(2):
-                    for pair in range(STEP // 2):
-                        line = to + tile * (PACKED // 2) + pair * STEP
-                        for i in range(16):
-                            source = (tile * 16 + i) * BLOCK + 2 * pair
-                            keys[piece, line + 2 * i] = rounded(product[source])
-                            keys[piece, line + 2 * i + 1] = rounded(product[source + 1])
-                if piece + 1 < keys.shape[0]:
-                    _take_off(product)
-    end()
+            _transpose(product, turned)
+            pack_block(keys, to, turned, 0, BLOCK)
+    end(a)
 
 
 @kernel()
 def pack_values(
-    a: Halves, at: int, stride: int, steps: int, rows: int, weight: Halves, blocks: int, block: int, values: Halves
+    a: Array, at: int, stride: int, steps: int, rows: int, weight: Array, blocks: int, block: int, values: Array
 ) -> None:
     """Write the values of `rows` blocks of rows, as `pack_keys` does the keys."""
     product = singles(_ONE)
-    begin(CONFIGURATION)
-    for n in range(weight.shape[1] // (steps * PACKED)):
+    begin(a)
+    for n in range(numbers_of(weight) // (steps * PACKED)):
         for m in range(rows):
             multiply_block(a, at + m * BLOCK * stride, stride, 1, weight, n * steps * PACKED, steps, product, 0)
-            to = (n * blocks + block + m) * _WIDTH * (STEP // 2)
-            for tile in range(_WIDTH):
-                for pair in range(STEP // 2):
-                    line = 2 * pair * _WIDTH + tile
-                    store_interleaved(values, to + pair, load(product, line), load(product, line + _WIDTH))
-                to += STEP // 2
-    end()
+            pack_block(values, (n * blocks + block + m) * PACKED, product, 0, BLOCK)
+    end(a)
 
 
 @kernel()
 def _score(
-    queries: Halves,
+    queries: Array,
     at: int,
     stride: int,
-    keys: Halves,
+    keys: Array,
     packed: int,
     parts: int,
     frames: int,
@@ -124,7 +107,7 @@ def _share(
     tops: Singles,
     scale: np.float32,
     count: int,
-    shares: Halves,
+    shares: Array,
     peaks: Singles,
     sums: Singles,
     factors: Singles,
@@ -134,16 +117,17 @@ def _share(
     `peaks` and `sums` are that highest one and the sum of shares so far, of each query; `factors` are what all before
     is to be multiplied by, in every lane.
     """
-    apart = shares.shape[1] // _ONE
+    apart = numbers_of(shares) // _ONE
     for i in range(BLOCK):
         peak = max(highest(load(tops, i)) * scale, peaks[i])
         total_share = spread(np.float32(0))
         for key in range(count):
-            for j in range(_WIDTH):
-                exponent = load(scores, (key * BLOCK + i) * _WIDTH + j) * spread(scale) - spread(peak)
-                share = power_of_two(exponent) if shares.shape[0] == 1 else fine_power_of_two(exponent)
-                total_share = total_share + share
-                store_lanes(shares, (i * apart + key) * _WIDTH + j, share)
+            first = load(scores, (key * BLOCK + i) * _WIDTH) * spread(scale) - spread(peak)
+            second = load(scores, (key * BLOCK + i) * _WIDTH + 1) * spread(scale) - spread(peak)
+            first = power_of_two(first) if coarse(shares) else fine_power_of_two(first)
+            second = power_of_two(second) if coarse(shares) else fine_power_of_two(second)
+            total_share = total_share + first + second
+            store_line(shares, (i * apart + key) * BLOCK, first, second)
         factor = fine_power_of_two(spread(peaks[i] - peak))
         store(factors, i, factor)
         sums[i] = sums[i] * highest(factor) + total(total_share)
@@ -152,21 +136,21 @@ def _share(
 
 @kernel()
 def attend(
-    queries: Halves,
+    queries: Array,
     at: int,
     stride: int,
     rows: int,
     heads: int,
-    keys: Halves,
-    values: Halves,
+    keys: Array,
+    values: Array,
     blocks: int,
     block: int,
     frames: int,
     scale: np.float32,
-    out: Halves,
+    out: Array,
     to: int,
 ) -> None:
-    """Write what `rows` blocks of queries attend to, in bfloat16, to rows of `out` from `to` on.
+    """Write what `rows` blocks of queries attend to, as factors, to rows of `out` from `to` on.
 
     Keys and values are taken `SPAN` blocks at a time, which stay in the second-level cache for all queries: Dao et al.,
     "FlashAttention: Fast and memory-efficient exact attention with IO-awareness", NeurIPS 2022, algorithm 1.
@@ -182,14 +166,14 @@ def attend(
     scale
         Of the scores, times the logarithm of e to base 2.
     """
-    pieces, parts = queries.shape[0], keys.shape[1] // (heads * blocks * PACKED)
+    parts = numbers_of(keys) // (heads * blocks * PACKED)
     count = (frames + BLOCK - 1) // BLOCK
-    size = (min(count, SPAN) | 1) * _ONE  # rows of shares lie apart as `mertric.kernels.lines.pitch` has it
-    scores, shares = singles(size), singles(pieces * size // 2).view(np.uint16).reshape(pieces, size)
+    size = (min(count, SPAN) | 1) * _ONE  # rows of shares lie apart as `Factors.pitch` has it
+    scores, shares = singles(size), room_like(queries, size)
     tops, factors, product = singles(BLOCK * SINGLES), singles(BLOCK * SINGLES), singles(_ONE)
     found = singles(rows * parts * _ONE)
     peaks, sums = np.empty((rows, BLOCK), np.float32), np.empty((rows, BLOCK), np.float32)
-    begin(CONFIGURATION)
+    begin(queries)
     for head in range(heads):
         found[:] = 0
         peaks[:] = -np.inf
@@ -213,7 +197,7 @@ def attend(
             for i in range(BLOCK):
                 weight = spread(np.float32(1) / sums[m, i])
                 for part in range(parts):
-                    line = (to + (m * BLOCK + i) * stride) // SINGLES + (head * parts + part) * _WIDTH
-                    for j in range(_WIDTH):
-                        store_lanes(out, line + j, load(found, ((m * parts + part) * BLOCK + i) * _WIDTH + j) * weight)
-    end()
+                    place, line = to + (m * BLOCK + i) * stride, ((m * parts + part) * BLOCK + i) * _WIDTH
+                    first, second = load(found, line) * weight, load(found, line + 1) * weight
+                    store_line(out, place + (head * parts + part) * BLOCK, first, second)
+    end(queries)

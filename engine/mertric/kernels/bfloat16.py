@@ -13,6 +13,7 @@ import numpy as np
 from mertric.kernels.instructions import as_bits, as_single
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import kept, store_pairs, store_rounded
+from mertric.kernels.lines import singles
 from mertric.kernels.sizes import SINGLES
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def widened(number: np.uint16) -> np.float32:
 
 
 @kernel()
-def store_number(array: NDArray[np.uint16], place: int, number: np.float32) -> None:
+def store_number_in_pieces(array: NDArray[np.uint16], place: int, number: np.float32) -> None:
     """Write the pieces of a finite number."""
     for piece in range(array.shape[0]):
         array[piece, place] = rounded(number)
@@ -49,7 +50,7 @@ def store_interleaved(array: NDArray[np.uint16], index: int, lanes: Any, others:
 
 
 @kernel()
-def store_lanes(array: NDArray[np.uint16], index: int, lanes: Any) -> None:
+def store_lanes_in_pieces(array: NDArray[np.uint16], index: int, lanes: Any) -> None:
     """Write the pieces of lanes of finite float32, as lanes number `index`; of numbers there are whole lanes."""
     store_rounded(array, index, lanes)
     if array.shape[0] > 1:
@@ -57,3 +58,23 @@ def store_lanes(array: NDArray[np.uint16], index: int, lanes: Any) -> None:
         store_rounded(array, index + plane, rest)
         if array.shape[0] > 2:
             store_rounded(array, index + 2 * plane, rest - kept(rest))
+
+
+@kernel()
+def store_line_in_pieces(array: NDArray[np.uint16], place: int, first: Any, second: Any) -> None:
+    """`mertric.kernels.factors.store_line` in bfloat16."""
+    store_lanes_in_pieces(array, place // SINGLES, first)
+    store_lanes_in_pieces(array, place // SINGLES + 1, second)
+
+
+@kernel()
+def in_one_piece(array: NDArray[np.uint16]) -> bool:
+    """Whether numbers are rounded to bfloat16."""
+    return array.shape[0] == 1  # type: ignore[no-any-return]
+
+
+@kernel()
+def room_for_pieces(array: NDArray[np.uint16], numbers: int) -> NDArray[np.uint16]:
+    """Room for so many numbers, an even one, in as many pieces."""
+    pieces = array.shape[0]
+    return singles(pieces * numbers // 2).view(np.uint16).reshape(pieces, numbers)  # type: ignore[no-any-return]

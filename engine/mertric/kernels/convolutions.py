@@ -1,4 +1,4 @@
-"""Samples and features laid out in bfloat16, so that convolutions are products of their rows."""
+"""Samples and features laid out as factors, so that convolutions are products of their rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.kernels.bfloat16 import store_lanes, store_number
+from mertric.kernels.factors import store_lanes, store_number
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load
 from mertric.kernels.sizes import SINGLES
@@ -14,18 +14,20 @@ from mertric.kernels.sizes import SINGLES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mertric.kernels.factors import Array
+
 
 @kernel()
 def write_windows(
-    samples: NDArray[np.float32], start: int, stride: int, taps: int, columns: int, windows: NDArray[np.uint16]
+    samples: NDArray[np.float32], start: int, stride: int, taps: int, columns: int, windows: Array
 ) -> None:
-    """Write windows of a clip from sample `start` on in bfloat16, with ones for the biases.
+    """Write windows of a clip from sample `start` on, with ones for the biases.
 
     Parameters
     ----------
     samples : float32 [samples]
         A clip, which is followed by zeros.
-    windows : uint16 [pieces, rows * columns]
+    windows
         Each row gets `taps` samples, a one, and zeros.
     """
     for row in range(windows.shape[1] // columns):
@@ -39,10 +41,8 @@ def write_windows(
 
 
 @kernel()
-def round_columns(
-    features: NDArray[np.float32], column: int, width: int, rows: NDArray[np.uint16], before: int
-) -> None:
-    """Write columns of features [frames, dim] in bfloat16, `width` from `column` on, to rows from number `before` on.
+def round_columns(features: NDArray[np.float32], column: int, width: int, rows: Array, before: int) -> None:
+    """Write columns of features [frames, dim], `width` from `column` on, to rows from number `before` on.
 
     Both are multiples of `SINGLES`; `rows` is [pieces, rows * width].
     """

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.extending import overload
 
 from mertric.kernels.processor import why_no_tiles
 
@@ -89,3 +90,21 @@ def kernel(
         return dispatcher  # type: ignore[no-any-return]
 
     return compiled
+
+
+def by_numbers(**kernels: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function be, within kernels, the one of these kernels that is named as its first argument's dtype."""
+
+    def chosen(function: Callable[..., Any]) -> Callable[..., Any]:
+        @overload(function)
+        def choose(*arguments: Any) -> Callable[..., Any]:
+            chosen = kernels[str(arguments[0].dtype)]
+
+            def call(*arguments: Any) -> Any:
+                return chosen(*arguments)
+
+            return call
+
+        return function
+
+    return chosen

@@ -175,6 +175,56 @@ def store_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
 
 
 @_instruction
+def magnitude(_: Any, lanes: Any) -> Any:
+    """The absolute value of each lane."""
+    return lanes(lanes), _function("llvm.fabs", lanes)
+
+
+@_instruction
+def highest_magnitude(_: Any, lanes: Any) -> Any:
+    """The greatest absolute value of lanes of finite float32."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bits = builder.and_(builder.bitcast(arguments[0], _WORDS), _words(0x7FFFFFFF))  # are in the order of the values
+        kind = ir.FunctionType(_WORD, [_WORDS])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.umax.v{SINGLES}i32")
+        return builder.bitcast(builder.call(reduce, [bits]), ir.FloatType())
+
+    return types.float32(lanes), code
+
+
+@_instruction
+def store_integers(_: Any, array: Any, index: Any, lanes: Any) -> Any:
+    """Write lanes of float32, each rounded to the nearest integer, as lanes number `index` of an array of int16.
+
+    They are below 2^15 in size.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        halves = builder.trunc(_rounded(builder, arguments[2]), ir.VectorType(_HALF, SINGLES))
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], halves.type)
+        builder.store(halves, place).align = 2
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), code
+
+
+@_instruction
+def store_integer_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
+    """Write two lanes as `store_integers` would, by turns, as pairs number `index`."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first, second = (_rounded(builder, own) for own in arguments[2:])
+        pairs = builder.or_(builder.and_(first, _words(0xFFFF)), builder.shl(second, _words(16)))
+        pair = ir.VectorType(_HALF, 2 * SINGLES)
+        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
+        builder.store(pairs, builder.bitcast(place, _WORDS.as_pointer())).align = 2
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes, lanes), code
+
+
+@_instruction
 def kept(_: Any, lanes: Any) -> Any:
     """What `store_rounded` keeps of lanes of finite float32, as such."""
 
@@ -183,6 +233,12 @@ def kept(_: Any, lanes: Any) -> Any:
         return builder.bitcast(builder.and_(bits, _words(0xFFFF0000)), _singles.vector)
 
     return _singles(lanes), code
+
+
+def _rounded(builder: Any, lanes: Any) -> Any:
+    """Lanes of which the lowest 16 bits are those of the integer nearest to a float32."""
+    units = ir.Constant(_singles.vector, [1.5 * 2**23] * SINGLES)  # plus which a float32 has no bits for fractions
+    return builder.bitcast(builder.fadd(lanes, units), _WORDS)
 
 
 def _words(number: int) -> Any:

@@ -12,22 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mertric.kernels.jit import kernel
-from mertric.kernels.sizes import STEP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LINE = 64
-"""Bytes of a line: a step of bfloat16."""
-_NUMBERS = _LINE // 4
+LINE = 64
+"""Bytes of a line."""
+_NUMBERS = LINE // 4
 """Of float32 in a line."""
 
 
 def empty(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
     """Return an array that begins with a line, with anything in it."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    room = np.empty(size + _LINE, np.uint8)
-    begin = -room.ctypes.data % _LINE
+    room = np.empty(size + LINE, np.uint8)
+    begin = -room.ctypes.data % LINE
     return room[begin : begin + size].view(dtype).reshape(shape)
 
 
@@ -36,11 +35,6 @@ def zeros(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
     array = empty(shape, dtype)
     array.fill(0)
     return array
-
-
-def pitch(numbers: int) -> int:
-    """How far apart rows of so many bfloat16 are to begin: whole lines, an odd number of them."""
-    return (-(-numbers // STEP) | 1) * STEP
 
 
 @kernel()

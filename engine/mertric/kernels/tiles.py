@@ -11,15 +11,16 @@ two keep 16 bits of each factor and take three products; three keep 24, as float
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mertric.kernels.bfloat16 import widened
+from mertric.kernels.bfloat16 import store_interleaved, widened
 from mertric.kernels.instructions import configure, fetch_tile, load_tile, multiply_add, release, store_tile, zero_tile
 from mertric.kernels.jit import kernel
+from mertric.kernels.lanes import load
 from mertric.kernels.processor import why_no_tiles
-from mertric.kernels.sizes import BLOCK, PACKED, STEP
+from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,12 +44,12 @@ CONFIGURATION = _configuration()
 
 
 @kernel()
-def _begin_tiles(configuration: NDArray[np.uint8]) -> None:
-    configure(configuration)
+def _begin_tiles(_: NDArray[np.uint16]) -> None:
+    configure(CONFIGURATION)
 
 
 @kernel()
-def _end_tiles() -> None:
+def _end_tiles(_: NDArray[np.uint16]) -> None:
     release()
 
 
@@ -136,13 +137,8 @@ def _multiply_tiles(
 
 
 @kernel()
-def _begin_loops(configuration: NDArray[np.uint8]) -> None:
-    pass
-
-
-@kernel()
-def _end_loops() -> None:
-    pass
+def no_tiles(_: NDArray[Any]) -> None:
+    """`begin` and `end` of what needs no tiles."""
 
 
 @kernel()
@@ -157,32 +153,35 @@ def _multiply_loops(
     product: NDArray[np.float32],
     to: int,
 ) -> None:
-    for i in range(to, to + BLOCK * BLOCK):
-        product[i] = 0
-    pieces = a.shape[0]
+    product[to : to + BLOCK * BLOCK] = 0
+    pieces, sums = a.shape[0], np.empty(BLOCK, np.float32)
     for i in range(pieces):
         for j in range(pieces - i):
             for step in range(taps * steps):
                 begin = at + step // steps * (stride // 2) + step % steps * STEP
                 for row in range(BLOCK):
+                    sums[:] = 0
                     for inner in range(STEP):
                         factor = widened(a[i, begin + row * stride + inner])
                         for half in range(2):
                             line = packed + step * PACKED + half * (PACKED // 2) + inner // 2 * STEP + inner % 2
-                            out = to + row * BLOCK + half * _TILE
                             for column in range(_TILE):
-                                product[out + column] += factor * widened(b[j, line + 2 * column])
+                                sums[half * _TILE + column] += factor * widened(b[j, line + 2 * column])
+                    for column in range(BLOCK):
+                        product[to + row * BLOCK + column] += sums[column]
 
 
 _HERE = why_no_tiles() is None
-begin = _begin_tiles if _HERE else _begin_loops
-"""Get the calling thread ready for `multiply_block`, with `CONFIGURATION`: in a kernel, after what may fail."""
-end = _end_tiles if _HERE else _end_loops
-"""To be called last in a kernel that called `begin`."""
-multiply_block = _multiply_tiles if _HERE else _multiply_loops
-"""Write a product of 32 rows and 32 packed columns, `product` [32, 32] from `to` on.
+begin_tiles = _begin_tiles if _HERE else no_tiles
+end_tiles = _end_tiles if _HERE else no_tiles
+multiply_pieces = _multiply_tiles if _HERE else _multiply_loops
 
-The rows are those of `a` from `at` on, `stride` numbers apart. A row is `taps` runs of `steps` steps, each half a
-stride after the one before, as a convolution's of stride 2 are. `packed` is the second factor's first step in `b`,
-whose steps follow one another.
-"""
+
+@kernel()
+def pack_pieces(b: NDArray[np.uint16], packed: int, source: NDArray[np.float32], begin: int, stride: int) -> None:
+    """`mertric.kernels.factors.pack_block` in bfloat16."""
+    apart = stride // SINGLES
+    for tile in range(BLOCK // _TILE):
+        for pair in range(STEP // 2):
+            line, to = begin // SINGLES + 2 * pair * apart + tile, packed // BLOCK + tile * (STEP // 2) + pair
+            store_interleaved(b, to, load(source, line), load(source, line + apart))

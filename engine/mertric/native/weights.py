@@ -1,4 +1,4 @@
-"""A bundle's float32 weights, in pieces of bfloat16 and packed as the kernels read them."""
+"""A bundle's float32 weights, as factors, packed as the kernels read them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mertric.bundle import Bundle
+    from mertric.kernels.factors import Array, Factors
+    from mertric.native.kinds import Kinds
 
     Singles = NDArray[np.float32]
     Tensors = Mapping[str, Singles]
@@ -38,7 +40,7 @@ class Dense:
 
     Attributes
     ----------
-    weight : uint16 [pieces, numbers]
+    weight
         Packed, see `mertric.kernels.dense`.
     taps : int
         Runs that its inner dimension is made of: those of a convolution of stride 2, else 1.
@@ -48,7 +50,7 @@ class Dense:
         For its columns in whole blocks.
     """
 
-    weight: NDArray[np.uint16]
+    weight: Array
     taps: int
     steps: int
     bias: Singles
@@ -117,8 +119,8 @@ class FrontEndWeights:
     entry: Norm | None
 
 
-def read_front_end(bundle: Bundle, precision: str, *, pieces: int) -> FrontEndWeights:
-    """Read the weights of the front end and of the positional convolution, in so many pieces.
+def read_front_end(bundle: Bundle, precision: str, *, kinds: Kinds) -> FrontEndWeights:
+    """Read the weights of the front end and of the positional convolution, as such factors.
 
     Raises
     ------
@@ -129,7 +131,7 @@ def read_front_end(bundle: Bundle, precision: str, *, pieces: int) -> FrontEndWe
     positions = Initializers(bundle.graphs(precision) / POSITIONS)
     width = bundle.dim // bundle.position_groups
     biases = positions[f"{_POSITIONS}.bias"].reshape(-1, width)
-    dense = partial(_dense, pieces)
+    dense = partial(_dense, kinds.most)
     return FrontEndWeights(
         convolutions=tuple(
             dense(_convolution(tensors, number), tensors.get(f"{_CONV}.{number}.bias"), channels)
@@ -137,14 +139,16 @@ def read_front_end(bundle: Bundle, precision: str, *, pieces: int) -> FrontEndWe
         ),
         norm=_optional_norm(tensors, f"{_PROJECTION}.layer_norm"),
         projection=dense(tensors[f"{_PROJECTION}.projection.weight"], tensors[f"{_PROJECTION}.projection.bias"]),
-        positions=tuple(dense(*group) for group in zip(_groups(positions, width), biases, strict=True)),
+        positions=tuple(
+            _dense(kinds.positions, *group) for group in zip(_groups(positions, width), biases, strict=True)
+        ),
         width=width,
         entry=_optional_norm(positions, "encoder.layer_norm"),
     )
 
 
-def read_layers(bundle: Bundle, precision: str, *, pieces: int) -> tuple[list[Layer], Norm | None]:
-    """Read the layers' weights, in so many pieces, and those of the LayerNorm after the last, if there is one.
+def read_layers(bundle: Bundle, precision: str, *, kind: Factors) -> tuple[list[Layer], Norm | None]:
+    """Read the layers' weights, as such factors, and those of the LayerNorm after the last, if there is one.
 
     Raises
     ------
@@ -152,7 +156,7 @@ def read_layers(bundle: Bundle, precision: str, *, pieces: int) -> tuple[list[La
         They cannot be read.
     """
     tensors = Initializers(bundle.graphs(precision) / encoder_graph(GRAPHS))
-    layers = map_threads(partial(_layer, tensors, partial(_dense, pieces)), range(bundle.layers))
+    layers = map_threads(partial(_layer, tensors, partial(_dense, kind)), range(bundle.layers))
     return layers, _optional_norm(tensors, "encoder.layer_norm")
 
 
@@ -204,11 +208,11 @@ def _norm(tensors: Tensors, name: str) -> Norm:
     return Norm(np.array(tensors[f"{name}.weight"]), np.array(tensors[f"{name}.bias"]))
 
 
-def _dense(pieces: int, matrix: Singles, bias: Singles | None = None, run: int | None = None) -> Dense:
+def _dense(kind: Factors, matrix: Singles, bias: Singles | None = None, run: int | None = None) -> Dense:
     """Pack a matrix, whose inner dimension is in one run, or in several of so many numbers."""
     inner, columns = matrix.shape
     filled = zeros((-(-columns // BLOCK) * BLOCK,), np.float32)
     if bias is not None:
         filled[: bias.size] = bias
     run = run or inner
-    return Dense(pack(matrix, pieces), inner // run, -(-run // STEP), filled)
+    return Dense(pack(matrix, kind), inner // run, -(-run // STEP), filled)

@@ -1,35 +1,33 @@
-"""Both stages of a model on tiles, which share their threads."""
+"""Both stages of a model, which share their threads."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mertric.amx.frontend import FrontEnd
-from mertric.amx.team import Team
-from mertric.amx.transformer import Transformer
 from mertric.errors import BundleError
+from mertric.native.frontend import FrontEnd
+from mertric.native.kinds import KINDS
+from mertric.native.team import Team
+from mertric.native.transformer import Transformer
 
 if TYPE_CHECKING:
     from mertric.bundle import Bundle
     from mertric.device import Device
 
-PIECES = {"bf16": 1, "bf16x3": 2, "fp32": 3}
-"""Pieces of bfloat16 that numbers have in each precision."""
-
 
 def open_stages(bundle: Bundle, *, device: Device, chunk: int | None) -> tuple[FrontEnd, Transformer]:
-    """Read the weights of a bundle whose model is for tiles, see `mertric.amx.suited`.
+    """Read the weights of a bundle whose model is suited, see `mertric.native.suited`.
 
     Raises
     ------
     BundleError
         They are not there, or cannot be read.
     """
-    team, pieces = Team(device.threads), PIECES[device.precision]
+    team, kinds = Team(device.threads), KINDS[device.provider.name, device.precision]
     try:
         return (
-            FrontEnd(bundle, device=device, chunk=chunk, pieces=pieces, team=team),
-            Transformer(bundle, device=device, pieces=pieces, team=team),
+            FrontEnd(bundle, device=device, chunk=chunk, kinds=kinds, team=team),
+            Transformer(bundle, device=device, kind=kinds.most, team=team),
         )
     except KeyError as error:
         problem = f"{bundle.path} has no weight {error} in {device.graphs}. Export the bundle again."

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.amx.parts import Part
-from mertric.amx.weights import read_layers
 from mertric.kernels.attention import SPAN, attend, pack_keys, pack_values
 from mertric.kernels.dense import dense_add, dense_narrow
-from mertric.kernels.lines import empty, pitch, zeros
+from mertric.kernels.lines import zeros
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK
+from mertric.native.parts import Part
+from mertric.native.weights import read_layers
 from mertric.parting import even_parts
 
 if TYPE_CHECKING:
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mertric.amx.team import Team
-    from mertric.amx.weights import Dense, Norm
     from mertric.bundle import Bundle
     from mertric.device import Device
+    from mertric.kernels.factors import Array, Factors
+    from mertric.native.team import Team
+    from mertric.native.weights import Dense, Norm
 
 _LONG = 1 << 13
 """Rows from which on keys and values have one place: what a second takes is then more than what waiting costs."""
-_MOST = {1: 12, 2: 6, 3: 6}
-"""Blocks of rows, in so many pieces, that a thread takes through a layer at once."""
+_MOST = {2: 12, 4: 6, 6: 6}
+"""Blocks of rows, of so many bytes a number, that a thread takes through a layer at once."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,16 @@ class _Room:
     ----------
     state : float32 [rows, dim]
         What enters or leaves a layer, the residual.
-    queries : uint16 [pieces, rows * pitch]
-    keys, values : uint16 [places, pieces, rows * dim]
+    queries : [pieces, rows * pitch]
+    keys, values : [places, pieces, rows * dim]
         With two places, of layers with even and with odd numbers: some parts are in the next layer while others attend
         in this one. With one, they are written when all parts have attended in the layer before.
     """
 
     state: NDArray[np.float32]
-    queries: NDArray[np.uint16]
-    keys: NDArray[np.uint16]
-    values: NDArray[np.uint16]
+    queries: Array
+    keys: Array
+    values: Array
 
     @property
     def places(self) -> int:
@@ -66,17 +67,17 @@ class Transformer:
     ----------
     bundle, device
         What runs where.
-    pieces
-        Of each number, see `mertric.kernels.bfloat16`.
+    kind
+        Of factors.
     team
         The threads.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, pieces: int, team: Team) -> None:
-        self._bundle, self._pieces, self._team = bundle, pieces, team
-        self._layers, self._last = read_layers(bundle, device.graphs, pieces=pieces)
+    def __init__(self, bundle: Bundle, *, device: Device, kind: Factors, team: Team) -> None:
+        self._bundle, self._kind, self._team = bundle, kind, team
+        self._layers, self._last = read_layers(bundle, device.graphs, kind=kind)
         self._zeros = np.zeros(bundle.dim, np.float32)
-        self._pitch = pitch(bundle.dim)
+        self._pitch = kind.pitch(bundle.dim)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
         self._scale = np.float32((bundle.dim // bundle.heads) ** -0.5 * math.log2(math.e))
 
@@ -88,9 +89,9 @@ class Transformer:
         rows = blocks * BLOCK
         room = _Room(
             state=zeros((rows, dim), np.float32),
-            queries=empty((self._pieces, rows * self._pitch), np.uint16),
-            keys=empty((_places(rows), self._pieces, rows * dim), np.uint16),
-            values=empty((_places(rows), self._pieces, rows * dim), np.uint16),
+            queries=self._kind.empty(rows * self._pitch),
+            keys=self._kind.empty(_places(rows), rows * dim),
+            values=self._kind.empty(_places(rows), rows * dim),
         )
         for part in parts:
             part.of(room.state)[: part.inside] = entries[part.clip][part.start : part.start + part.inside]
@@ -108,17 +109,16 @@ class Transformer:
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames."""
         rows = clips * -(-frames // BLOCK) * BLOCK
-        dim, stride = self._bundle.dim, self._pitch
-        half = 2 * self._pieces
-        widest = pitch(self._layers[0].inner.bias.size) + stride
-        attended = (4 + half) * min(frames, SPAN * BLOCK)
-        own = self._team.threads * BLOCK * (attended + half * _MOST[self._pieces] * widest)
-        return rows * (dim * (8 + 2 * half * _places(rows) + 4 * layers) + half * stride) + own
+        dim, room, attended = self._bundle.dim, self._kind.room, min(frames, SPAN * BLOCK)
+        widest = self._kind.pitch(self._layers[0].inner.bias.size) + self._pitch
+        own = 4 * attended + room(attended) + _MOST[self._kind.size] * room(widest)
+        row = dim * (8 + 4 * layers) + 2 * _places(rows) * room(dim) + room(self._pitch)
+        return rows * row + self._team.threads * BLOCK * own
 
     def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
         """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
         counts = [-(-states.shape[1] // BLOCK) for states in found]
-        most = max(1, min(_MOST[self._pieces], -(-sum(counts) // self._team.threads)))
+        most = max(1, min(_MOST[self._kind.size], -(-sum(counts) // self._team.threads)))
         parts, begin = [], 0
         for clip, (states, count) in enumerate(zip(found, counts, strict=True)):
             spans = even_parts(count, -(-count // most))
@@ -151,8 +151,8 @@ class Transformer:
         _add(narrow, self._pitch, layer.out, state)
         norm = layer.first if not bundle.pre_norm else layer.final
         self._normalize(state, norm, narrow, replace=not bundle.pre_norm)
-        inner, wide = layer.inner, pitch(layer.inner.bias.size)
-        activated = empty((self._pieces, len(state) * wide), np.uint16)
+        inner, wide = layer.inner, self._kind.pitch(layer.inner.bias.size)
+        activated = self._kind.empty(len(state) * wide)
         dense_narrow(
             *(narrow, 0, self._pitch, inner.taps, inner.steps, part.blocks, inner.weight),
             *(inner.bias.size, inner.bias, True, layer.inner_mean, activated, 0, wide),
@@ -168,7 +168,7 @@ class Transformer:
         if room.places > 1 and number < max(layers):
             self._project(room, number, part, narrow)
 
-    def _project(self, room: _Room, number: int, part: Part, narrow: NDArray[np.uint16]) -> None:
+    def _project(self, room: _Room, number: int, part: Part, narrow: Array) -> None:
         """Write a part's queries, keys and values for layer `number`."""
         layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
         rows, place = (narrow, 0, self._pitch), number % room.places
@@ -183,16 +183,16 @@ class Transformer:
         )
         pack_values(*rows, value.steps, part.blocks, value.weight, blocks, part.first, room.values[place])
 
-    def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: NDArray[np.uint16], *, replace: bool) -> None:
-        """Write the LayerNorm of rows in bfloat16 and, to `replace` them, over them."""
+    def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: Array, *, replace: bool) -> None:
+        """Write the LayerNorm of rows as factors and, to `replace` them, over them."""
         normalize(state, norm.weight, norm.bias, self._epsilon, replace, narrow, 0, self._pitch)
 
-    def _space(self, part: Part) -> NDArray[np.uint16]:
-        """Return room for a part's rows in bfloat16."""
-        return empty((self._pieces, part.blocks * BLOCK * self._pitch), np.uint16)
+    def _space(self, part: Part) -> Array:
+        """Return room for a part's rows as factors."""
+        return self._kind.empty(part.blocks * BLOCK * self._pitch)
 
     def _place(self, part: Part) -> int:
-        """Where a part's rows begin among those of all clips, in bfloat16."""
+        """Where a part's rows begin among those of all clips, as factors."""
         return part.first * BLOCK * self._pitch
 
 
@@ -201,7 +201,7 @@ def _places(rows: int) -> int:
     return 2 if rows < _LONG else 1
 
 
-def _add(rows: NDArray[np.uint16], stride: int, dense: Dense, state: NDArray[np.float32]) -> None:
+def _add(rows: Array, stride: int, dense: Dense, state: NDArray[np.float32]) -> None:
     """Add a product of rows, and what goes with it, to the residual."""
     dense_add(
         *(rows, 0, stride, dense.taps, dense.steps, len(state) // BLOCK, dense.weight),

@@ -1,4 +1,4 @@
-"""The model on tiles; without AMX the same kernels in plain loops."""
+"""The model on our own kernels; without AMX or AVX-512 the same in plain loops."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ import numpy as np
 import pytest
 
 from mertric import choice
-from mertric.amx.suited import unsuited
-from mertric.amx.team import Team
 from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError, ProviderError
@@ -25,6 +23,9 @@ from mertric.initializers import Initializers
 from mertric.kernels import processor
 from mertric.kernels.attention import SPAN
 from mertric.kernels.sizes import BLOCK
+from mertric.native import trial
+from mertric.native.suited import unsuited
+from mertric.native.team import Team
 from mertric.providers import PROVIDERS
 from mertric.scheduler import Scheduler
 from mertric.windows import Windows
@@ -64,7 +65,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             home = tmp_path_factory.mktemp(kind)
             checkpoint = write_checkpoint(home / "checkpoint", dataclasses.replace(SUITED, **changes), seed=3)
             provenance = Provenance(model=kind, trained=False)
-            export_checkpoint(checkpoint, home / "bundle", provenance=provenance, precisions=["bf16", "bf16x3"])
+            precisions = ["bf16", "bf16x3", "int16"]
+            export_checkpoint(checkpoint, home / "bundle", provenance=provenance, precisions=precisions)
             made[kind] = home / "bundle"
     return made
 
@@ -77,19 +79,25 @@ def suited(request: pytest.FixtureRequest, bundles: dict[str, Path]) -> Path:
 
 @pytest.fixture(autouse=True)
 def _works(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the provider be chosen on any processor."""
+    """Let the providers be chosen on any processor."""
     real = choice.probe
-    if processor.why_no_tiles() is not None:
-        monkeypatch.setattr(choice, "probe", lambda one: None if one.name == "amx" else real(one))
+    monkeypatch.setattr(choice, "probe", lambda one: None if one.native else real(one))
     yield
 
 
-CLOSE = {"bf16": (2e-4, 2e-2), "bf16x3": (2e-6, 4e-5), "fp32": (0, 4e-6)}
-"""Between what the relative error of hidden states lies; measured 0.014, 2.9e-5 and 2e-6 for one frame."""
+CLOSE = {
+    "amx:bf16": (2e-4, 2e-2),
+    "amx:bf16x3": (2e-6, 4e-5),
+    "amx:fp32": (0, 4e-6),
+    "avx512:int16": (2e-5, 1e-3),
+    "avx512:fp32": (0, 4e-6),
+}
+"""Between what the relative error of hidden states lies; measured 0.014, 2.9e-5 and 2e-6 for one frame on tiles."""
 
 
-def on_tiles(bundle: Path, precision: str = "bf16", **options: Any) -> Encoder:
-    return Encoder(bundle, provider="amx", precision=precision, **options)
+def natively(bundle: Path, side: str = "amx:bf16", **options: Any) -> Encoder:
+    provider, precision = side.split(":")
+    return Encoder(bundle, provider=provider, precision=precision, **options)
 
 
 def relative(got: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -98,72 +106,72 @@ def relative(got: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray
     return np.asarray(np.sqrt(np.square(got - expected).sum(axes) / np.square(expected).sum(axes)))
 
 
-@pytest.mark.parametrize("precision", CLOSE)
+@pytest.mark.parametrize("side", CLOSE)
 @pytest.mark.parametrize("samples", [400, 12000, 32 * 320 + 80, 33 * 320 + 80, 50001])
-def test_hidden_states_are_close_to_fp32(suited: Path, sound: Sound, samples: int, precision: str) -> None:
+def test_hidden_states_are_close_to_fp32(suited: Path, sound: Sound, samples: int, side: str) -> None:
     clip = sound(samples)
     expected = Encoder(suited, provider="cpu").embed_samples(clip, layers="all").hidden
-    got = on_tiles(suited, precision).embed_samples(clip, layers="all").hidden
-    errors, (least, most) = relative(got, expected), CLOSE[precision]
+    got = natively(suited, side).embed_samples(clip, layers="all").hidden
+    errors, (least, most) = relative(got, expected), CLOSE[side]
     assert (errors < most).all()
     assert (errors >= least).all(), "it is another precision"
-    if precision == "fp32":
+    if side.endswith("fp32"):
         rms = np.sqrt(np.square(expected).mean(axis=(1, 2), keepdims=True))
         assert np.abs((got - expected) / rms).max() < 3e-5
 
 
-@pytest.mark.parametrize("precision", CLOSE)
-def test_a_batch_of_unequal_clips_is_each_alone_to_the_bit(suited: Path, sound: Sound, precision: str) -> None:
-    encoder = on_tiles(suited, precision)
+@pytest.mark.parametrize("side", CLOSE)
+def test_a_batch_of_unequal_clips_is_each_alone_to_the_bit(suited: Path, sound: Sound, side: str) -> None:
+    encoder = natively(suited, side)
     clips = [sound(9000, 1), 5 * sound(400, 2), sound(50001, 3), sound(2000, 4), sound(9000, 5)]
     batch = encoder.embed_samples_batch(clips, layers="all")
     for clip, got in zip(clips, batch, strict=True):
         np.testing.assert_array_equal(got.hidden, encoder.embed_samples(clip, layers="all").hidden)
 
 
-@pytest.mark.parametrize("precision", CLOSE)
+@pytest.mark.parametrize("side", CLOSE)
 def test_one_place_for_keys_and_values_changes_no_bit(
-    suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, precision: str
+    suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
-    encoder, clips = on_tiles(suited, precision), [sound(9000, 1), sound(400, 2), sound(90001, 3)]
+    encoder, clips = natively(suited, side), [sound(9000, 1), sound(400, 2), sound(90001, 3)]
     expected, memory = encoder.embed_samples_batch(clips, layers="all"), encoder.memory(3, 90001)
-    monkeypatch.setattr("mertric.amx.transformer._LONG", 0)
+    monkeypatch.setattr("mertric.native.transformer._LONG", 0)
     for two, one in zip(expected, encoder.embed_samples_batch(clips, layers="all"), strict=True):
         np.testing.assert_array_equal(one.hidden, two.hidden)
     assert encoder.memory(3, 90001) < memory
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp32"])
-def test_clips_whose_keys_are_taken_in_spans(bundles: dict[str, Path], sound: Sound, precision: str) -> None:
-    encoder = on_tiles(bundles["95m"], precision)
+@pytest.mark.parametrize("side", ["amx:bf16", "amx:fp32", "avx512:int16", "avx512:fp32"])
+def test_clips_whose_keys_are_taken_in_spans(bundles: dict[str, Path], sound: Sound, side: str) -> None:
+    encoder = natively(bundles["95m"], side)
     clips = [sound(SPAN * BLOCK * 320 + 20000, 1), sound(400, 2), 3 * sound(SPAN * BLOCK * 320 + 500, 3)]
     batch = encoder.embed_samples_batch(clips)
     for clip, got in zip(clips, batch, strict=True):
         np.testing.assert_array_equal(got.hidden, encoder.embed_samples(clip).hidden)
     expected = Encoder(bundles["95m"], provider="cpu").embed_samples(clips[0]).hidden
-    assert relative(batch[0].hidden, expected)[0] < CLOSE[precision][1]
+    assert relative(batch[0].hidden, expected)[0] < CLOSE[side][1]
 
 
-@pytest.mark.parametrize("precision", CLOSE)
+@pytest.mark.parametrize("side", CLOSE)
 @pytest.mark.parametrize("options", [{"threads": 1}, {"chunk": 1}, {"chunk": 7}, {"chunk": 1000}])
 def test_neither_threads_nor_chunks_change_a_bit(
-    suited: Path, sound: Sound, options: dict[str, Any], precision: str
+    suited: Path, sound: Sound, options: dict[str, Any], side: str
 ) -> None:
     clip = sound(30000)
-    expected = on_tiles(suited, precision).embed_samples(clip, layers="all").hidden
-    got = on_tiles(suited, precision, **options).embed_samples(clip, layers="all").hidden
+    expected = natively(suited, side).embed_samples(clip, layers="all").hidden
+    got = natively(suited, side, **options).embed_samples(clip, layers="all").hidden
     np.testing.assert_array_equal(got, expected)
 
 
 def test_more_threads_than_processors(bundles: dict[str, Path], sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = sound(60000)
-    expected = on_tiles(bundles["95m"]).embed_samples(clip).hidden
+    expected = natively(bundles["95m"]).embed_samples(clip).hidden
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    np.testing.assert_array_equal(on_tiles(bundles["95m"], threads=7).embed_samples(clip).hidden, expected)
+    np.testing.assert_array_equal(natively(bundles["95m"], threads=7).embed_samples(clip).hidden, expected)
 
 
 def test_layers_in_any_order(suited: Path, sound: Sound) -> None:
-    encoder, clip = on_tiles(suited), sound(9000)
+    encoder, clip = natively(suited), sound(9000)
     every = encoder.embed_samples(clip, layers="all").hidden
     np.testing.assert_array_equal(encoder.embed_samples(clip, layers=[3, 0]).hidden, every[[3, 0]])
     np.testing.assert_array_equal(encoder.embed_samples(clip, layers=[0]).hidden, every[[0]])
@@ -171,7 +179,7 @@ def test_layers_in_any_order(suited: Path, sound: Sound) -> None:
 
 
 def test_windows_streams_and_batches_of_a_scheduler(bundles: dict[str, Path], sound: Sound) -> None:
-    encoder, clip = on_tiles(bundles["95m"]), sound(40000)
+    encoder, clip = natively(bundles["95m"]), sound(40000)
     windows = Windows(seconds=0.5)
     near = encoder.embed_samples(clip, windows=windows).hidden
     assert near.shape == encoder.embed_samples(clip).hidden.shape
@@ -186,14 +194,14 @@ def test_windows_streams_and_batches_of_a_scheduler(bundles: dict[str, Path], so
 
 
 def test_clips_of_any_lengths_share_a_batch(bundles: dict[str, Path]) -> None:
-    encoder = on_tiles(bundles["95m"])
+    encoder = natively(bundles["95m"])
     assert encoder.batch == 8
     assert encoder.alike([400, 24000, 1000000])
     assert encoder.memory(1, 24000) < encoder.memory(2, 24000) < encoder.memory(2, 48000)
 
 
 def test_threads_at_once_get_what_each_gets_alone(bundles: dict[str, Path], sound: Sound) -> None:
-    encoder = on_tiles(bundles["95m"])
+    encoder = natively(bundles["95m"])
     encoder.warm_up([0.5])
     clips = [sound(6000 + 1000 * seed, seed) for seed in range(6)]
     expected = [encoder.embed_samples(clip).hidden for clip in clips]
@@ -203,34 +211,40 @@ def test_threads_at_once_get_what_each_gets_alone(bundles: dict[str, Path], soun
 
 
 def test_silence(suited: Path) -> None:
-    hidden = on_tiles(suited).embed_samples(np.zeros(9000, np.float32), layers="all").hidden
+    hidden = natively(suited).embed_samples(np.zeros(9000, np.float32), layers="all").hidden
     assert np.isfinite(hidden).all()
 
 
 def test_no_encoder_graphs_to_choose(bundles: dict[str, Path]) -> None:
-    with pytest.raises(ProviderError, match=r"amx runs no encoder graphs, so attention cannot be 'fused'\."):
-        on_tiles(bundles["95m"], attention="fused")
+    with pytest.raises(ProviderError, match=r"amx and avx512 run no encoder graphs, so attention cannot be 'fused'\."):
+        natively(bundles["95m"], attention="fused")
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"heads": 4}, "small has 16 channels of a head, and amx computes multiples of 32"),
-        ({"dim": 80}, "small has 80 dimensions, and amx computes multiples of 32"),
-        ({"inner_dim": 37}, "small has 37 inner dimensions of the feed-forward, and amx computes multiples of 32"),
-        ({"channels": (32, 40)}, "small has 40 channels of a convolution, and amx computes multiples of 32"),
-        ({"channels": (32,)}, "small has a single convolution, and amx computes two and more"),
+        ({"heads": 4}, "16 channels of a head, and amx and avx512 compute multiples of 32"),
+        ({"dim": 80}, "80 dimensions, and amx and avx512 compute multiples of 32"),
+        (
+            {"inner_dim": 37},
+            "37 inner dimensions of the feed-forward, and amx and avx512 compute multiples of 32",
+        ),
+        ({"channels": (32, 40)}, "40 channels of a convolution, and amx and avx512 compute multiples of 32"),
+        ({"channels": (32,)}, "a single convolution, and amx and avx512 compute two and more"),
         (
             {"position_groups": 16},
-            "small has 4 channels of a group of the positional convolution, and amx computes multiples of 16",
+            "4 channels of a group of the positional convolution, and amx and avx512 compute multiples of 16",
         ),
-        ({"convolution_norms": True}, "small has a LayerNorm after each convolution, which amx does not compute"),
+        (
+            {"convolution_norms": True},
+            "a LayerNorm after each convolution, which amx and avx512 do not compute",
+        ),
     ],
 )
-def test_models_that_are_not_for_tiles(bundles: dict[str, Path], changes: dict[str, Any], problem: str) -> None:
+def test_models_that_are_not_for_our_kernels(bundles: dict[str, Path], changes: dict[str, Any], problem: str) -> None:
     bundle = dataclasses.replace(read_bundle(bundles["95m"]), model="small")
     assert unsuited(bundle) is None
-    assert unsuited(dataclasses.replace(bundle, **changes)) == problem
+    assert unsuited(dataclasses.replace(bundle, **changes)) == f"small has {problem}"
 
 
 def test_auto_passes_over_tiles_for_such_a_model(
@@ -243,7 +257,7 @@ def test_auto_passes_over_tiles_for_such_a_model(
     monkeypatch.setattr("mertric.encoder.unsuited", lambda _: "it is too small")
     assert Encoder(bundles["95m"], precision="bf16").provider == "cpu"
     with pytest.raises(ProviderError, match=r"it is too small\. Choose another provider\."):
-        on_tiles(bundles["95m"])
+        natively(bundles["95m"])
 
 
 def test_auto_passes_over_tiles_where_graphs_are_asked_for(
@@ -257,10 +271,10 @@ def test_auto_passes_over_tiles_where_graphs_are_asked_for(
 def test_each_precision_is_in_its_own_pieces(bundles: dict[str, Path]) -> None:
     assert Encoder(bundles["95m"], provider="amx").precision == "fp32"
     assert Encoder(bundles["95m"], precision="bf16x3").provider == "amx"
-    memory = [on_tiles(bundles["95m"], precision).memory(1, 100000) for precision in CLOSE]
+    memory = [natively(bundles["95m"], side).memory(1, 100000) for side in ("amx:bf16", "amx:bf16x3", "amx:fp32")]
     assert memory == sorted(set(memory))
     with pytest.raises(ProviderError, match="'int8' was asked for on amx, which computes in bf16, bf16x3, fp32"):
-        on_tiles(bundles["95m"], "int8")
+        natively(bundles["95m"], "amx:int8")
 
 
 @pytest.mark.parametrize("damaged", ["encoder.portable.onnx", "weights.bin"])
@@ -271,13 +285,13 @@ def test_a_damaged_bundle(bundles: dict[str, Path], tmp_path: Path, damaged: str
         file.seek(1000)
         file.write(b"\xff\xff\xff\xff")
     with pytest.raises(BundleError, match=rf"{damaged} is damaged"):
-        on_tiles(copy)
+        natively(copy)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_computes_too(bundles: dict[str, Path], sound: Sound) -> None:
-    encoder, clip = on_tiles(bundles["95m"]), sound(30000)
+    encoder, clip = natively(bundles["95m"]), sound(30000)
     expected = encoder.embed_samples(clip).hidden
     child = os.fork()
     if not child:
@@ -297,16 +311,16 @@ def test_a_bundle_without_a_weight(bundles: dict[str, Path], monkeypatch: pytest
 
     monkeypatch.setattr(Initializers, "__getitem__", missing)
     with pytest.raises(BundleError, match=r"has no weight '.*other\.weight' in fp32\. Export the bundle again"):
-        on_tiles(bundles["95m"])
+        natively(bundles["95m"])
 
 
-def test_auto_needs_no_onnx_runtime_where_tiles_work(
+def test_auto_needs_no_onnx_runtime_where_our_kernels_work(
     bundles: dict[str, Path], sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for precision in CLOSE:
+    for precision, provider in {"bf16": "amx", "bf16x3": "amx", "fp32": "amx", "int16": "avx512"}.items():
         encoder = Encoder(bundles["95m"], precision=precision)
-        assert encoder.provider == "amx"
+        assert encoder.provider == provider
         assert encoder.embed_samples(sound()).hidden.size
     with pytest.raises(DependencyError, match="ONNX Runtime is not installed"):
         Encoder(bundles["95m"], provider="cpu")
@@ -357,7 +371,7 @@ def test_a_team_does_every_part_once_and_stops_at_an_error() -> None:
 )
 def test_why_there_are_no_tiles(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], problem: str) -> None:
     settings = {"sys.platform": "linux", "platform.machine": lambda: "x86_64", **changes}
-    features = settings.pop("features", dict.fromkeys(processor._FEATURES, True))
+    features = settings.pop("features", dict.fromkeys(processor._TILES, True))
     numba = {"CPU_NAME": None, "CPU_FEATURES": None, "ENABLE_AVX": 1}
     numba |= {name: settings.pop(name) for name in numba.keys() & settings.keys()}
     for what, value in settings.items():
@@ -372,7 +386,17 @@ def test_without_tiles_the_provider_says_what_it_needs(
     bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr("mertric.amx.trial.request_tiles", lambda: "this processor has no amx-tile")
+    monkeypatch.setitem(trial.PROBLEMS, "amx", lambda: "this processor has no amx-tile")
     message = r"amx does not work here: this processor has no amx-tile\. It needs Linux and an x86-64 processor"
     with pytest.raises(ProviderError, match=message):
-        on_tiles(bundles["95m"])
+        natively(bundles["95m"])
+
+
+def test_why_there_are_no_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "get_host_cpu_features", lambda: {"avx512f": True})
+    assert processor.why_no_vectors.__wrapped__() == "this processor has no avx512bw, avx512dq, avx512vl"
+    monkeypatch.setattr(processor, "get_host_cpu_features", lambda: dict.fromkeys(processor._VECTORS, True))
+    monkeypatch.setattr(processor.config, "CPU_NAME", None)
+    assert processor.why_no_vectors.__wrapped__() is None
+    monkeypatch.setattr(processor.config, "CPU_NAME", "generic")
+    assert "NUMBA_CPU_NAME" in processor.why_no_vectors.__wrapped__()

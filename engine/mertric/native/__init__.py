@@ -1,0 +1,1 @@
+"""MERT on kernels of our own, which read the weights of a bundle: in tiles on processors with AMX, or in vectors."""

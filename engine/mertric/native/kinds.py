@@ -1,0 +1,42 @@
+"""What factors of products are, in each precision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mertric.kernels.factors import Factors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Kinds(NamedTuple):
+    """Of the first convolution, of the positional one, and of all other products."""
+
+    first: Factors
+    positions: Factors
+    most: Factors
+
+
+def _pieces(count: int) -> Kinds:
+    """Pieces of bfloat16.
+
+    Of the first convolution two at least: a clip's folded weights are its own, and so would their roundings be
+    (`FoldedClip.split`).
+    """
+    own = Factors(np.uint16, count)
+    return Kinds(Factors(np.uint16, max(2, count)), own, own)
+
+
+_SINGLE = Factors(np.float32)
+
+KINDS: Mapping[tuple[str, str], Kinds] = {
+    ("amx", "bf16"): _pieces(1),
+    ("amx", "bf16x3"): _pieces(2),
+    ("amx", "fp32"): _pieces(3),
+    ("avx512", "int16"): Kinds(_SINGLE, _SINGLE, Factors(np.int16)),
+    ("avx512", "fp32"): Kinds(_SINGLE, _SINGLE, _SINGLE),
+}
+"""By provider and precision."""
