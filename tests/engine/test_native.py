@@ -26,6 +26,7 @@ from mertric.kernels.sizes import BLOCK
 from mertric.native import trial
 from mertric.native.suited import unsuited
 from mertric.native.team import Team
+from mertric.native.transformer import Transformer
 from mertric.providers import PROVIDERS
 from mertric.scheduler import Scheduler
 from mertric.windows import Windows
@@ -139,6 +140,23 @@ def test_one_place_for_keys_and_values_changes_no_bit(
     for two, one in zip(expected, encoder.embed_samples_batch(clips, layers="all"), strict=True):
         np.testing.assert_array_equal(one.hidden, two.hidden)
     assert encoder.memory(3, 90001) < memory
+
+
+@pytest.mark.parametrize("side", ["avx512:int16", "avx512:fp32"])
+def test_threads_that_share_each_step_change_no_bit(
+    suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    encoder, clips = natively(suited, side, threads=2), [sound(25000, 1), sound(400, 2), sound(30000, 3)]
+    took = []
+    real = Transformer._share
+    monkeypatch.setattr(Transformer, "_share", lambda self, *given: took.append(True) or real(self, *given))
+    expected = encoder.embed_samples_batch(clips, layers="all")
+    assert took
+    monkeypatch.setattr("mertric.native.transformer._FEW", 0)
+    took.clear()
+    for shared, apart in zip(expected, encoder.embed_samples_batch(clips, layers="all"), strict=True):
+        np.testing.assert_array_equal(apart.hidden, shared.hidden)
+    assert not took
 
 
 @pytest.mark.parametrize("side", ["amx:bf16", "amx:fp32", "avx512:int16", "avx512:fp32"])

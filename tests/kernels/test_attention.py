@@ -58,13 +58,26 @@ def attention_of_blocks(
         array.view(np.uint16).fill(0x7FC0)  # no number in bfloat16, nor as half of a float32
     none = np.zeros(dim, np.float32)
     one, two, three = (pack(matrix, own_kind) for matrix in matrices)
-    dense_narrow(*rows[:3], 1, dim // STEP, own, one, dim, none, False, none, queries, 0, stride)
-    pack_keys(*rows, own, two, blocks, before, heads, keys)
-    pack_values(*rows, own, three, blocks, before, values)
+    dense_narrow(*rows[:3], 1, dim // STEP, size, one, 0, dim, none, False, none, queries, 0, stride)
+    pack_keys(*rows, size, two, 0, dim, blocks, before, heads, keys)
+    pack_values(*rows, size, three, 0, dim, blocks, before, values)
     out = own_kind.zeros((count + 2) * BLOCK * stride)
     scale = np.float32(head_dim**-0.5)
     attend(
-        *(queries, first * BLOCK * stride, stride, count, heads, keys, values, blocks, before, frames),
+        *(
+            queries,
+            first * BLOCK * stride,
+            stride,
+            count * BLOCK,
+            heads,
+            0,
+            heads,
+            keys,
+            values,
+            blocks,
+            before,
+            frames,
+        ),
         *(np.float32(scale * math.log2(math.e)), out, BLOCK * stride),
     )
     given = read(rows[0], own_kind, size, dim)

@@ -24,6 +24,8 @@ from mertric.kernels.sizes import BLOCK, PACKED, STEP
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Array = NDArray[Any]
+
 PIECES = {"bf16": 1, "bf16x2": 2, "bf16x3": 3}
 SUMS = {"bf16": 2e-5, "bf16x2": 4e-5, "bf16x3": 1e-5, "float32": 1e-5, "int16": 2e-5}
 """How far sums of about 1 may be from those of float64, with the GELU that goes with the kind."""
@@ -118,25 +120,49 @@ def test_pieces_hold_what_the_ones_before_them_left(kind: str) -> None:
 
 @kernel()
 def multiply_here(
-    a: NDArray[Any], at: int, stride: int, taps: int, b: NDArray[Any], packed: int, steps: int, out: NDArray[np.float32]
+    a: NDArray[Any],
+    at: int,
+    stride: int,
+    rows: int,
+    taps: int,
+    b: NDArray[Any],
+    packed: int,
+    steps: int,
+    out: NDArray[np.float32],
 ) -> None:
     begin(a)
-    multiply_block(a, at, stride, taps, b, packed, steps, out, 5)
+    multiply_block(a, at, stride, rows, taps, b, packed, steps, out, 5)
     end(a)
 
 
 @kernel()
 def multiply_tile_loops(
-    a: NDArray[Any], at: int, stride: int, taps: int, b: NDArray[Any], packed: int, steps: int, out: NDArray[np.float32]
+    a: NDArray[Any],
+    at: int,
+    stride: int,
+    rows: int,
+    taps: int,
+    b: NDArray[Any],
+    packed: int,
+    steps: int,
+    out: NDArray[np.float32],
 ) -> None:
-    tiles._multiply_loops(a, at, stride, taps, b, packed, steps, out, 5)
+    tiles._multiply_loops(a, at, stride, rows, taps, b, packed, steps, out, 5)
 
 
 @kernel()
 def multiply_dot_loops(
-    a: NDArray[Any], at: int, stride: int, taps: int, b: NDArray[Any], packed: int, steps: int, out: NDArray[np.float32]
+    a: NDArray[Any],
+    at: int,
+    stride: int,
+    rows: int,
+    taps: int,
+    b: NDArray[Any],
+    packed: int,
+    steps: int,
+    out: NDArray[np.float32],
 ) -> None:
-    dots._multiply_loops(a, at, stride, taps, b, packed, steps, out, 5)
+    dots._multiply_loops(a, at, stride, rows, taps, b, packed, steps, out, 5)
 
 
 def multiplied(kind: str, *given: Any) -> list[NDArray[np.float32]]:
@@ -180,7 +206,7 @@ def test_a_block_of_rows_and_one_of_columns(steps: int, kind: str) -> None:
     stride = (steps + 2) * STEP
     a, b = stored(rows, KINDS[kind], stride), pack(matrix, KINDS[kind])
     expected = product_of(x, matrix[:, BLOCK:], kind)
-    for out in multiplied(kind, a, stride + STEP, stride, 1, b, steps * PACKED, steps):
+    for out in multiplied(kind, a, stride + STEP, stride, BLOCK, 1, b, steps * PACKED, steps):
         np.testing.assert_allclose(out, expected, rtol=0, atol=5e-6)
 
 
@@ -193,8 +219,42 @@ def test_a_block_of_rows_of_several_runs(taps: int, kind: str) -> None:
     runs = np.stack([x[2 * row : 2 * row + taps].reshape(-1) for row in range(BLOCK)])
     apart = 3 * STEP
     a, b = stored(x, KINDS[kind], apart), pack(matrix, KINDS[kind])
-    for out in multiplied(kind, a, 0, 2 * apart, taps, b, 0, steps):
+    for out in multiplied(kind, a, 0, 2 * apart, BLOCK, taps, b, 0, steps):
         np.testing.assert_allclose(out, product_of(runs, matrix, kind), rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 8, 17, 31])
+def test_a_block_that_is_not_full(rows: int, kind: str) -> None:
+    """Of the rows that do not count may be no numbers."""
+    x, matrix = normal(BLOCK, 2 * STEP), normal(2 * STEP, BLOCK, seed=1) / 8
+    x[rows:] = np.nan if kind != "int16" else 0
+    a, b = stored(x, KINDS[kind], 2 * STEP), pack(matrix, KINDS[kind])
+    expected = product_of(x[:rows], matrix, kind)
+    for out in multiplied(kind, a, 0, 2 * STEP, rows, 1, b, 0, 2):
+        np.testing.assert_allclose(out[:rows], expected, rtol=0, atol=1e-5)
+    total, given = np.ones((BLOCK, BLOCK), np.float32), (a, 0, 2 * STEP, 1, 2, rows, b, 0, BLOCK)
+    out, none = KINDS[kind].zeros(BLOCK * BLOCK), np.zeros(BLOCK, np.float32)
+    dense_add(*given, none, False, total.reshape(-1), 0, BLOCK)
+    dense_narrow(*given, none, False, none, out, 0, BLOCK)
+    np.testing.assert_allclose(total[:rows], 1 + expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(total[rows:], 1)
+    assert read(out, KINDS[kind], BLOCK, BLOCK)[:rows].any()
+    assert not read(out, KINDS[kind], BLOCK, BLOCK)[rows:].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_some_columns_of_many(kind: str) -> None:
+    rows, matrix, bias = normal(32, 64), normal(64, 128, seed=1) / 8, normal(128, seed=2)
+    given = (stored(rows, KINDS[kind], 64), 0, 64, 1, 2, 32, pack(matrix, KINDS[kind]), 32, 96, bias, False)
+    total, out = np.zeros((32, 128), np.float32), KINDS[kind].zeros(32 * 128)
+    dense_add(*given, total.reshape(-1), 0, 128)
+    dense_narrow(*given, 0 * bias, out, 0, 128)
+    expected = product_of(rows, matrix, kind) + bias
+    for found in (total, read(out, KINDS[kind], 32, 128)):
+        np.testing.assert_allclose(found[:, 32:96], expected[:, 32:96], rtol=2 * left(KINDS[kind]), atol=3e-4)
+        assert not found[:, :32].any()
+        assert not found[:, 96:].any()
 
 
 def test_integers_never_overflow_and_keep_any_size() -> None:
@@ -212,7 +272,7 @@ def test_integers_never_overflow_and_keep_any_size() -> None:
     a = KINDS["int16"].empty(x.size)
     round_rows(x, a, 0, 3 * STEP)
     np.testing.assert_array_equal(a, stored(x, kind, 3 * STEP))
-    for out in multiplied("int16", a, 0, 3 * STEP, 1, pack(matrix, kind), 0, 3):
+    for out in multiplied("int16", a, 0, 3 * STEP, BLOCK, 1, pack(matrix, kind), 0, 3):
         np.testing.assert_allclose(out, expected, rtol=1e-6, atol=0)
         assert not out[4].any()
 
@@ -238,21 +298,21 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, k
     bias, mean = normal(2, columns, seed=2)
     product = product_of(rows, matrix, kind) + bias
     close = {"rtol": left(KINDS[kind]), "atol": SUMS[kind]}
-    given = (stored(rows, KINDS[kind], inner), 0, inner, 1, inner // STEP, blocks, pack(matrix, KINDS[kind]))
+    given = (stored(rows, KINDS[kind], inner), 0, inner, 1, inner // STEP, blocks * BLOCK, pack(matrix, KINDS[kind]))
     height, width = len(rows) + 1, columns + STEP
     out = KINDS[kind].zeros(height * width)
-    dense_narrow(*given, columns, bias, True, mean, out, width + STEP, width)
+    dense_narrow(*given, 0, columns, bias, True, mean, out, width + STEP, width)
     found, expected = read(out, KINDS[kind], height, width), gelu_of(product) - mean
     if kind == "int16":
         close["atol"] += left(KINDS[kind]) * np.abs(expected).max()
     np.testing.assert_allclose(found[1:, STEP:], expected, **close)
     assert not found[0].any()
     assert not found[:, :STEP].any()
-    dense_narrow(*given, columns, bias, False, 0 * mean, out, width + STEP, width)
+    dense_narrow(*given, 0, columns, bias, False, 0 * mean, out, width + STEP, width)
     np.testing.assert_allclose(read(out, KINDS[kind], height, width)[1:, STEP:], product, **close)
     residual = normal(len(rows) + 1, columns + 16, seed=3)
     total = residual.copy()
-    dense_add(*given, columns, bias, False, total.reshape(-1), columns + 32, columns + 16)
+    dense_add(*given, 0, columns, bias, False, total.reshape(-1), columns + 32, columns + 16)
     residual[1:, 16:] += product.astype(np.float32)
     np.testing.assert_allclose(total, residual, rtol=0, atol=SUMS[kind])
 
@@ -261,8 +321,8 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, k
 def test_a_product_of_some_columns(kind: str) -> None:
     rows, matrix, bias = normal(64, 64), normal(64, 96, seed=1) / 8, normal(96, seed=2)
     total = np.ones((64, 96), np.float32)
-    given = (stored(rows, KINDS[kind], 64), 0, 64, 1, 2, 2, pack(matrix, KINDS[kind]))
-    dense_add(*given, 48, bias, True, total.reshape(-1), 0, 96)
+    given = (stored(rows, KINDS[kind], 64), 0, 64, 1, 2, 64, pack(matrix, KINDS[kind]))
+    dense_add(*given, 0, 48, bias, True, total.reshape(-1), 0, 96)
     expected = gelu_of(product_of(rows, matrix, kind) + bias)
     np.testing.assert_allclose(total[:, :48], 1 + expected[:, :48], rtol=1e-5, atol=SUMS[kind])
     np.testing.assert_array_equal(total[:, 48:], 1)
@@ -274,8 +334,8 @@ def test_rows_that_overlap_make_a_convolution(kind: str) -> None:
     x, weight = normal(count + taps, channels), normal(taps * channels, 32, seed=1)
     total, none = np.zeros((count, 32), np.float32), np.zeros(32, np.float32)
     steps = -(-taps * channels // STEP)
-    given = (stored(x, KINDS[kind], channels), 0, channels, 1, steps, 1, pack(weight, KINDS[kind]))
-    dense_add(*given, 32, none, False, total.reshape(-1), 0, 32)
+    given = (stored(x, KINDS[kind], channels), 0, channels, 1, steps, count, pack(weight, KINDS[kind]))
+    dense_add(*given, 0, 32, none, False, total.reshape(-1), 0, 32)
     windows = np.stack([x[row : row + taps].reshape(-1) for row in range(count)])
     np.testing.assert_allclose(total, product_of(windows, weight, kind), rtol=0, atol=2e-4)
 
@@ -288,7 +348,7 @@ def test_runs_of_a_row_make_a_convolution_of_stride_2(taps: int, kind: str) -> N
     apart = 3 * STEP
     windows = np.stack([x[2 * row : 2 * row + taps].reshape(-1) for row in range(count)])
     rows, second = stored(x, KINDS[kind], apart), pack(weight, KINDS[kind])
-    given = (rows, 0, 2 * apart, taps, channels // STEP, count // BLOCK, second, columns)
+    given = (rows, 0, 2 * apart, taps, channels // STEP, count, second, 0, columns)
     none, total = np.zeros(columns, np.float32), np.zeros((count, columns), np.float32)
     dense_add(*given, none, False, total.reshape(-1), 0, columns)
     np.testing.assert_allclose(total, product_of(windows, weight, kind), rtol=0, atol=2e-5)

@@ -5,9 +5,9 @@ convolution's do. Products take
 
 - `a`, `at`, `stride`: the rows, and where the first begins;
 - `taps`, `steps`: a row is so many runs of so many steps, each run half a stride after the one before;
-- `rows`: how many, in blocks of `BLOCK`;
+- `rows`: how many; in whole blocks there must be room to read them;
 - `weight`: the packed second factor, see `pack`;
-- `columns`: how many of its columns to compute, a multiple of `BLOCK` or, to add them, of `SINGLES`;
+- `first`, `last`: the columns to compute, without the last one; multiples of `BLOCK`, `last` of `SINGLES` to add them;
 - `bias`: float32, for each of them;
 - `activate`: whether the GELU follows.
 """
@@ -62,9 +62,9 @@ def _pack(matrix: Singles, packed: Array) -> None:
 
 
 @kernel()
-def _group(rows: int, steps: int, size: int) -> int:
+def _group(blocks: int, steps: int, size: int) -> int:
     """Blocks of rows to take at once."""
-    return max(1, min(rows, _CACHED // (BLOCK * STEP * steps * size)))
+    return max(1, min(blocks, _CACHED // (BLOCK * STEP * steps * size)))
 
 
 @kernel()
@@ -76,7 +76,8 @@ def dense_narrow(
     steps: int,
     rows: int,
     weight: Array,
-    columns: int,
+    first: int,
+    last: int,
     bias: Singles,
     activate: bool,
     mean: Singles,
@@ -87,20 +88,21 @@ def dense_narrow(
     """Write a product, less a mean, as factors, to rows of `out` from `to` on."""
     product, inner = singles(_ONE), taps * steps
     begin(a)
-    group = _group(rows, inner, a.shape[0] * a.itemsize)
-    for start in range(0, rows, group):
-        for n in range(columns // BLOCK):
-            for m in range(start, min(start + group, rows)):
-                begins = at + m * BLOCK * stride
-                multiply_block(a, begins, stride, taps, weight, n * inner * PACKED, steps, product, 0)
-                for i in range(BLOCK):
-                    first = load(product, 2 * i) + load(bias, 2 * n)
-                    second = load(product, 2 * i + 1) + load(bias, 2 * n + 1)
+    blocks = (rows + BLOCK - 1) // BLOCK
+    group = _group(blocks, inner, a.shape[0] * a.itemsize)
+    for start in range(0, blocks, group):
+        for n in range(first // BLOCK, last // BLOCK):
+            for m in range(start, min(start + group, blocks)):
+                begins, inside = at + m * BLOCK * stride, min(BLOCK, rows - m * BLOCK)
+                multiply_block(a, begins, stride, inside, taps, weight, n * inner * PACKED, steps, product, 0)
+                for i in range(inside):
+                    one = load(product, 2 * i) + load(bias, 2 * n)
+                    two = load(product, 2 * i + 1) + load(bias, 2 * n + 1)
                     if activate:
-                        first = gelu(first) if coarse(out) else fine_gelu(first)
-                        second = gelu(second) if coarse(out) else fine_gelu(second)
+                        one = gelu(one) if coarse(out) else fine_gelu(one)
+                        two = gelu(two) if coarse(out) else fine_gelu(two)
                     place = to + (m * BLOCK + i) * out_stride + n * BLOCK
-                    store_line(out, place, first - load(mean, 2 * n), second - load(mean, 2 * n + 1))
+                    store_line(out, place, one - load(mean, 2 * n), two - load(mean, 2 * n + 1))
     end(a)
 
 
@@ -113,7 +115,8 @@ def dense_add(
     steps: int,
     rows: int,
     weight: Array,
-    columns: int,
+    first: int,
+    last: int,
     bias: Singles,
     activate: bool,
     out: Singles,
@@ -123,15 +126,16 @@ def dense_add(
     """Add a product to rows of `out` from `to` on, in float32."""
     product, inner = singles(_ONE), taps * steps
     begin(a)
-    group = _group(rows, inner, a.shape[0] * a.itemsize)
-    for start in range(0, rows, group):
-        for n in range((columns + BLOCK - 1) // BLOCK):
-            for m in range(start, min(start + group, rows)):
-                begins = at + m * BLOCK * stride
-                multiply_block(a, begins, stride, taps, weight, n * inner * PACKED, steps, product, 0)
-                for i in range(BLOCK):
+    blocks = (rows + BLOCK - 1) // BLOCK
+    group = _group(blocks, inner, a.shape[0] * a.itemsize)
+    for start in range(0, blocks, group):
+        for n in range(first // BLOCK, (last + BLOCK - 1) // BLOCK):
+            for m in range(start, min(start + group, blocks)):
+                begins, inside = at + m * BLOCK * stride, min(BLOCK, rows - m * BLOCK)
+                multiply_block(a, begins, stride, inside, taps, weight, n * inner * PACKED, steps, product, 0)
+                for i in range(inside):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
-                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, columns // SINGLES)):
+                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, last // SINGLES)):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
                         if activate:
                             value = gelu(value) if coarse(a) else fine_gelu(value)

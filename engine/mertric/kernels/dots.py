@@ -130,14 +130,23 @@ def _add_steps(
 
 @kernel()
 def _multiply_dots(
-    a: Integers, at: int, stride: int, taps: int, b: Integers, packed: int, steps: int, product: Singles, to: int
+    a: Integers,
+    at: int,
+    stride: int,
+    rows: int,
+    taps: int,
+    b: Integers,
+    packed: int,
+    steps: int,
+    product: Singles,
+    to: int,
 ) -> None:
     product[to : to + BLOCK * BLOCK] = 0
     for tap in range(taps):
         place = at + tap * (stride // 2)
         for step in range(0, steps, _DEPTH):
             count = min(_DEPTH, steps - step)
-            for row in range(0, BLOCK, _ROWS):
+            for row in range(0, rows, _ROWS):
                 ahead = count * (PACKED + row * (PACKED // BLOCK))
                 _add_steps(a, place + row * stride, stride, b, packed, count, product, to + row * BLOCK, ahead)
             place += count * STEP
@@ -146,20 +155,29 @@ def _multiply_dots(
 
 @kernel()
 def _multiply_loops(
-    a: Integers, at: int, stride: int, taps: int, b: Integers, packed: int, steps: int, product: Singles, to: int
+    a: Integers,
+    at: int,
+    stride: int,
+    rows: int,
+    taps: int,
+    b: Integers,
+    packed: int,
+    steps: int,
+    product: Singles,
+    to: int,
 ) -> None:
     product[to : to + BLOCK * BLOCK] = 0
-    rows, columns = scales_of(a), scales_of(b)
+    row_scales, column_scales = scales_of(a), scales_of(b)
     for step in range(taps * steps):
         begin, second = at + step // steps * (stride // 2) + step % steps * STEP, packed + step * PACKED
-        for row in range(BLOCK):
+        for row in range(rows):
             line = begin + row * stride
             for column in range(BLOCK):
                 first, total = second + column // SINGLES * (PACKED // 2) + column % SINGLES * 2, np.int32(0)
                 for inner in range(STEP):
                     factor = np.int32(b[0, first + inner // 2 * STEP + inner % 2])
                     total = np.int32(total + np.int32(a[0, line + inner]) * factor)
-                scale = rows[line // BLOCK] * columns[second // BLOCK + column]
+                scale = row_scales[line // BLOCK] * column_scales[second // BLOCK + column]
                 product[to + row * BLOCK + column] += np.float32(total) * scale
 
 

@@ -133,13 +133,14 @@ def end(array: Array) -> None:
 
 @by_numbers(uint16=multiply_pieces, float32=multiply_singles, int16=multiply_scaled)
 def multiply_block(
-    a: Array, at: int, stride: int, taps: int, b: Array, packed: int, steps: int, product: Singles, to: int
+    a: Array, at: int, stride: int, rows: int, taps: int, b: Array, packed: int, steps: int, product: Singles, to: int
 ) -> None:
     """Write a product of 32 rows and 32 packed columns, `product` [32, 32] from `to` on.
 
     The rows are those of `a` from `at` on, `stride` numbers apart. A row is `taps` runs of `steps` steps, each half a
     stride after the one before, as a convolution's of stride 2 are. `packed` is the second factor's first step in `b`,
-    whose steps follow one another.
+    whose steps follow one another. Of rows beyond the first `rows`, which must be there all the same, the product may
+    be left 0.
     """
 
 

@@ -103,6 +103,7 @@ def _multiply_tiles(
     a: NDArray[np.uint16],
     at: int,
     stride: int,
+    _: int,
     taps: int,
     b: NDArray[np.uint16],
     packed: int,
@@ -114,20 +115,20 @@ def _multiply_tiles(
     zero_tile(1)
     zero_tile(2)
     zero_tile(3)
-    pieces, rows, columns = a.shape[0], a.shape[1], b.shape[1]
+    pieces, plane, columns = a.shape[0], a.shape[1], b.shape[1]
     for tap in range(taps):
         place = at + tap * (stride // 2)
-        for _ in range(steps):  # one factor of a product is always one of the next
+        for _step in range(steps):  # one factor of a product is always one of the next
             _multiply(a, place, stride, b, packed + (pieces - 1) * columns)
             if pieces == 3:
                 _multiply_packed(b, packed + columns)
-                _multiply_rows(a, place + rows, stride)
+                _multiply_rows(a, place + plane, stride)
             if pieces > 1:
                 _multiply_packed(b, packed)
             if pieces == 3:
                 _multiply_rows(a, place, stride)
             if pieces > 1:
-                _multiply_rows(a, place + (pieces - 1) * rows, stride)
+                _multiply_rows(a, place + (pieces - 1) * plane, stride)
             place += STEP
             packed += PACKED
     store_tile(0, product, to, 4 * BLOCK)
@@ -146,6 +147,7 @@ def _multiply_loops(
     a: NDArray[np.uint16],
     at: int,
     stride: int,
+    rows: int,
     taps: int,
     b: NDArray[np.uint16],
     packed: int,
@@ -159,7 +161,7 @@ def _multiply_loops(
         for j in range(pieces - i):
             for step in range(taps * steps):
                 begin = at + step // steps * (stride // 2) + step % steps * STEP
-                for row in range(BLOCK):
+                for row in range(rows):
                     sums[:] = 0
                     for inner in range(STEP):
                         factor = widened(a[i, begin + row * stride + inner])

@@ -116,7 +116,16 @@ def _spread(builder: Any, number: Any) -> Any:
 
 @kernel()
 def multiply_singles(
-    a: Singles, at: int, stride: int, taps: int, b: Singles, packed: int, steps: int, product: Singles, to: int
+    a: Singles,
+    at: int,
+    stride: int,
+    rows: int,
+    taps: int,
+    b: Singles,
+    packed: int,
+    steps: int,
+    product: Singles,
+    to: int,
 ) -> None:
     """`mertric.kernels.factors.multiply_block` of float32."""
     product[to : to + BLOCK * BLOCK] = 0
@@ -124,7 +133,7 @@ def multiply_singles(
         place = at + tap * (stride // 2)
         for step in range(0, steps, _DEPTH):
             inner = STEP * min(_DEPTH, steps - step)
-            for row in range(0, BLOCK, _ROWS):
+            for row in range(0, rows, _ROWS):
                 for j in range(0, _WIDTH, _COLUMNS):
                     column, ahead = j * SINGLES, inner * (BLOCK + row)
                     begin, out = place + row * stride, to + row * BLOCK + column

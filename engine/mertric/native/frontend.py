@@ -95,8 +95,8 @@ class FrontEnd:
         projected = zeros((len(last), self._bundle.dim), np.float32)
         dense = weights.projection
         dense_add(
-            *(narrow, 0, stride, dense.taps, dense.steps, _blocks(count), dense.weight),
-            *(dense.bias.size, dense.bias, False, projected.reshape(-1), 0, projected.shape[1]),
+            *(narrow, 0, stride, dense.taps, dense.steps, count, dense.weight),
+            *(0, dense.bias.size, dense.bias, False, projected.reshape(-1), 0, projected.shape[1]),
         )
         features[start : chunk[1]] = projected[:count]
 
@@ -110,22 +110,22 @@ class FrontEnd:
         stride = kind.pitch(self._channels)
         value = kind.empty(_needed(rows, 0) * stride)
         dense_narrow(
-            *(windows, 0, columns, 1, self._steps, _blocks(rows[0]), first),
-            *(self._channels, none, True, none, value, 0, stride),
+            *(windows, 0, columns, 1, self._steps, rows[0], first),
+            *(0, self._channels, none, True, none, value, 0, stride),
         )
         for index, dense in enumerate(weights.convolutions[:-1], 1):
             wider = kind.pitch(dense.bias.size)
             following = kind.empty(_needed(rows, index) * wider)
             dense_narrow(
-                *(value, 0, 2 * stride, dense.taps, dense.steps, _blocks(rows[index]), dense.weight),
-                *(dense.bias.size, dense.bias, True, none, following, 0, wider),
+                *(value, 0, 2 * stride, dense.taps, dense.steps, rows[index], dense.weight),
+                *(0, dense.bias.size, dense.bias, True, none, following, 0, wider),
             )
             value, stride = following, wider
         dense = weights.convolutions[-1]
         last = zeros((_whole(count), dense.bias.size), np.float32)
         dense_add(
-            *(value, 0, 2 * stride, dense.taps, dense.steps, _blocks(count), dense.weight),
-            *(dense.bias.size, dense.bias, True, last.reshape(-1), 0, last.shape[1]),
+            *(value, 0, 2 * stride, dense.taps, dense.steps, count, dense.weight),
+            *(0, dense.bias.size, dense.bias, True, last.reshape(-1), 0, last.shape[1]),
         )
         return last
 
@@ -135,8 +135,8 @@ class FrontEnd:
         rows = self._kinds.positions.zeros((len(features) + taps) * width)
         round_columns(features[:frames], group * width, width, rows, taps // 2)
         dense_add(
-            *(rows, 0, width, dense.taps, dense.steps, len(features) // BLOCK, dense.weight),
-            *(width, dense.bias, True, features.reshape(-1), group * width, features.shape[1]),
+            *(rows, 0, width, dense.taps, dense.steps, frames, dense.weight),
+            *(0, width, dense.bias, True, features.reshape(-1), group * width, features.shape[1]),
         )
 
     def _normalize(self, norm: Norm, features: NDArray[np.float32], part: tuple[int, int]) -> None:

@@ -13,11 +13,20 @@ if TYPE_CHECKING:
 
 
 class Kinds(NamedTuple):
-    """Of the first convolution, of the positional one, and of all other products."""
+    """Of factors.
+
+    Attributes
+    ----------
+    first, positions, most : Factors
+        Of the first convolution, of the positional one, and of all other products.
+    shared : bool
+        Whether all threads share each step of a few rows, which pays where products take long.
+    """
 
     first: Factors
     positions: Factors
     most: Factors
+    shared: bool
 
 
 def _pieces(count: int) -> Kinds:
@@ -27,7 +36,7 @@ def _pieces(count: int) -> Kinds:
     (`FoldedClip.split`).
     """
     own = Factors(np.uint16, count)
-    return Kinds(Factors(np.uint16, max(2, count)), own, own)
+    return Kinds(Factors(np.uint16, max(2, count)), own, own, shared=False)
 
 
 _SINGLE = Factors(np.float32)
@@ -36,7 +45,7 @@ KINDS: Mapping[tuple[str, str], Kinds] = {
     ("amx", "bf16"): _pieces(1),
     ("amx", "bf16x3"): _pieces(2),
     ("amx", "fp32"): _pieces(3),
-    ("avx512", "int16"): Kinds(_SINGLE, _SINGLE, Factors(np.int16)),
-    ("avx512", "fp32"): Kinds(_SINGLE, _SINGLE, _SINGLE),
+    ("avx512", "int16"): Kinds(_SINGLE, _SINGLE, Factors(np.int16), shared=True),
+    ("avx512", "fp32"): Kinds(_SINGLE, _SINGLE, _SINGLE, shared=True),
 }
 """By provider and precision."""

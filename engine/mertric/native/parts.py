@@ -62,11 +62,21 @@ class Part(NamedTuple):
         return array[self.first * BLOCK : (self.first + self.blocks) * BLOCK]
 
     def keep(
-        self, number: int, layers: tuple[int, ...], state: NDArray[np.float32], mean: NDArray[np.float32] | None
+        self,
+        number: int,
+        layers: tuple[int, ...],
+        state: NDArray[np.float32],
+        mean: NDArray[np.float32] | None,
+        first: int,
+        last: int,
     ) -> None:
-        """Put its rows of hidden state `number`, which is without a mean, where they go, if it was asked for."""
-        if number in layers:
-            own = self.states[layers.index(number), self.start : self.start + self.inside]
-            own[:] = state[: self.inside]
+        """Put rows of hidden state `number`, which is without a mean, where they go, if it was asked for.
+
+        Of the part's they are those from `first` to before `last`.
+        """
+        last = min(last, self.inside)
+        if number in layers and first < last:
+            own = self.states[layers.index(number), self.start + first : self.start + last]
+            own[:] = state[first:last]
             if mean is not None:
                 own += mean

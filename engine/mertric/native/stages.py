@@ -27,7 +27,7 @@ def open_stages(bundle: Bundle, *, device: Device, chunk: int | None) -> tuple[F
     try:
         return (
             FrontEnd(bundle, device=device, chunk=chunk, kinds=kinds, team=team),
-            Transformer(bundle, device=device, kind=kinds.most, team=team),
+            Transformer(bundle, device=device, kinds=kinds, team=team),
         )
     except KeyError as error:
         problem = f"{bundle.path} has no weight {error} in {device.graphs}. Export the bundle again."

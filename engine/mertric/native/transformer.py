@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,13 +19,14 @@ from mertric.native.weights import read_layers
 from mertric.parting import even_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from mertric.bundle import Bundle
     from mertric.device import Device
-    from mertric.kernels.factors import Array, Factors
+    from mertric.kernels.factors import Array
+    from mertric.native.kinds import Kinds
     from mertric.native.team import Team
     from mertric.native.weights import Dense, Norm
 
@@ -33,6 +34,19 @@ _LONG = 1 << 13
 """Rows from which on keys and values have one place: what a second takes is then more than what waiting costs."""
 _MOST = {2: 12, 4: 6, 6: 6}
 """Blocks of rows, of so many bytes a number, that a thread takes through a layer at once."""
+_FEW = 4
+"""Blocks for each thread below which all may share each step, as their parts would be uneven."""
+
+
+class _Step(NamedTuple):
+    """What is to be done of `size` columns' blocks, heads or rows: `run` does it from one to another."""
+
+    size: int
+    run: Callable[[int, int], None]
+
+    def over(self, span: tuple[int, int]) -> None:
+        """Do a part of it."""
+        self.run(*span)
 
 
 @dataclass(frozen=True)
@@ -67,17 +81,17 @@ class Transformer:
     ----------
     bundle, device
         What runs where.
-    kind
+    kinds
         Of factors.
     team
         The threads.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device, kind: Factors, team: Team) -> None:
-        self._bundle, self._kind, self._team = bundle, kind, team
-        self._layers, self._last = read_layers(bundle, device.graphs, kind=kind)
+    def __init__(self, bundle: Bundle, *, device: Device, kinds: Kinds, team: Team) -> None:
+        self._bundle, self._kinds, self._team = bundle, kinds, team
+        self._layers, self._last = read_layers(bundle, device.graphs, kind=kinds.most)
         self._zeros = np.zeros(bundle.dim, np.float32)
-        self._pitch = kind.pitch(bundle.dim)
+        self._pitch = kinds.most.pitch(bundle.dim)
         self._epsilon = np.float32(bundle.layer_norm_epsilon)
         self._scale = np.float32((bundle.dim // bundle.heads) ** -0.5 * math.log2(math.e))
 
@@ -85,22 +99,23 @@ class Transformer:
         """Run the layers over a batch of clips of any lengths, see `mertric.transformer.Transformer.states`."""
         dim = self._bundle.dim
         found = [np.empty((len(layers), len(entry), dim), np.float32) for entry in entries]
-        parts, blocks = self._parts(found)
-        rows = blocks * BLOCK
+        blocks = sum(_blocks(states) for states in found)
+        shared = self._kinds.shared and blocks < _FEW * self._team.threads
+        parts, rows = self._parts(found, 1 if shared else self._team.threads), blocks * BLOCK
         room = _Room(
             state=zeros((rows, dim), np.float32),
-            queries=self._kind.empty(rows * self._pitch),
-            keys=self._kind.empty(_places(rows), rows * dim),
-            values=self._kind.empty(_places(rows), rows * dim),
+            queries=self._kinds.most.empty(rows * self._pitch),
+            keys=self._kinds.most.empty(_places(rows), rows * dim),
+            values=self._kinds.most.empty(_places(rows), rows * dim),
         )
         for part in parts:
             part.of(room.state)[: part.inside] = entries[part.clip][part.start : part.start + part.inside]
-            part.keep(0, layers, part.of(room.state), None)
-        deepest = max(layers)
-        for number in range(deepest):
+            part.keep(0, layers, part.of(room.state), None, 0, part.inside)
+        run = self._share if shared else self._take
+        for number in range(max(layers)):
             if number == 0 or room.places == 1:
-                self._team.each(partial(self._enter, room, number), parts)
-            self._team.each(partial(self._leave, room, number + 1, layers), parts)
+                run(partial(self._enter, room, number), parts)
+            run(partial(self._leave, room, number + 1, layers), parts)
         return found
 
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
@@ -109,91 +124,141 @@ class Transformer:
     def memory(self, clips: int, frames: int, layers: int) -> int:
         """Return about how many bytes the activations of a batch take, the longest clip having so many frames."""
         rows = clips * -(-frames // BLOCK) * BLOCK
-        dim, room, attended = self._bundle.dim, self._kind.room, min(frames, SPAN * BLOCK)
-        widest = self._kind.pitch(self._layers[0].inner.bias.size) + self._pitch
-        own = 4 * attended + room(attended) + _MOST[self._kind.size] * room(widest)
+        dim, room, attended = self._bundle.dim, self._kinds.most.room, min(frames, SPAN * BLOCK)
+        widest = self._kinds.most.pitch(self._layers[0].inner.bias.size) + self._pitch
+        own = 4 * attended + room(attended) + _MOST[self._kinds.most.size] * room(widest)
         row = dim * (8 + 4 * layers) + 2 * _places(rows) * room(dim) + room(self._pitch)
         return rows * row + self._team.threads * BLOCK * own
 
-    def _parts(self, found: Sequence[NDArray[np.float32]]) -> tuple[list[Part], int]:
-        """Part the blocks of clips among the threads, evenly where there are few; and say how many there are."""
-        counts = [-(-states.shape[1] // BLOCK) for states in found]
-        most = max(1, min(_MOST[self._kind.size], -(-sum(counts) // self._team.threads)))
+    def _parts(self, found: Sequence[NDArray[np.float32]], takers: int) -> list[Part]:
+        """Part the blocks of clips, evenly among so many takers where there are few."""
+        counts = [_blocks(states) for states in found]
+        most = max(1, min(_MOST[self._kinds.most.size], -(-sum(counts) // takers)))
         parts, begin = [], 0
         for clip, (states, count) in enumerate(zip(found, counts, strict=True)):
             spans = even_parts(count, -(-count // most))
             parts += [Part(clip, states, begin, first, last) for first, last in spans]
             begin += count
-        return parts, begin
+        return parts
 
-    def _enter(self, room: _Room, number: int, part: Part) -> None:
+    def _take(self, steps: Callable[[Part], list[_Step]], parts: Sequence[Part]) -> None:
+        """Have each part go through its steps in one thread."""
+
+        def through(part: Part) -> None:
+            for step in steps(part):
+                step.over((0, step.size))
+
+        self._team.each(through, parts)
+
+    def _share(self, steps: Callable[[Part], list[_Step]], parts: Sequence[Part]) -> None:
+        """Have all threads do their share of each step."""
+        for part in parts:
+            for step in steps(part):
+                spans = even_parts(step.size, min(step.size, self._team.threads))
+                self._team.each(step.over, spans)
+
+    def _enter(self, room: _Room, number: int, part: Part) -> list[_Step]:
         """Get a part ready for layer `number`."""
-        layer, state = self._layers[number], part.of(room.state)
-        narrow = self._space(part)
-        if number == 0 and layer.mean is not None:
-            state -= layer.mean
-        if self._bundle.pre_norm:
-            self._normalize(state, layer.first, narrow, replace=False)
-        else:
-            round_rows(state, narrow, 0, self._pitch)
-        self._project(room, number, part, narrow)
+        layer, state, narrow = self._layers[number], part.of(room.state), self._space(part)
 
-    def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> None:
+        def begin(first: int, last: int) -> None:
+            if number == 0 and layer.mean is not None:
+                state[first:last] -= layer.mean
+            if self._bundle.pre_norm:
+                self._normalize(state, layer.first, narrow, first, last, replace=False)
+            else:
+                round_rows(state[first:last], narrow, first * self._pitch, self._pitch)
+
+        return [_Step(len(state), begin), self._project(room, number, part, narrow)]
+
+    def _leave(self, room: _Room, number: int, layers: tuple[int, ...], part: Part) -> list[_Step]:
         """Take a part through layer `number` - 1 to hidden state `number` and, given a second place, on to the next."""
         bundle, layer = self._bundle, self._layers[number - 1]
-        state, narrow = part.of(room.state), self._space(part)
         following = self._layers[number] if number < bundle.layers else None
-        place = (number - 1) % room.places
-        attend(
-            *(room.queries, self._place(part), self._pitch, part.blocks, bundle.heads, room.keys[place]),
-            *(room.values[place], len(room.state) // BLOCK, part.begin, part.frames, self._scale, narrow, 0),
-        )
-        _add(narrow, self._pitch, layer.out, state)
-        norm = layer.first if not bundle.pre_norm else layer.final
-        self._normalize(state, norm, narrow, replace=not bundle.pre_norm)
-        inner, wide = layer.inner, self._kind.pitch(layer.inner.bias.size)
-        activated = self._kind.empty(len(state) * wide)
-        dense_narrow(
-            *(narrow, 0, self._pitch, inner.taps, inner.steps, part.blocks, inner.weight),
-            *(inner.bias.size, inner.bias, True, layer.inner_mean, activated, 0, wide),
-        )
-        _add(activated, wide, layer.outer, state)
-        if not bundle.pre_norm:
-            self._normalize(state, layer.final, narrow, replace=True)
-        elif following is not None:
-            self._normalize(state, following.first, narrow, replace=False)
-        elif self._last is not None:
-            self._normalize(state, self._last, narrow, replace=True)
-        part.keep(number, layers, state, following.mean if following is not None else None)
-        if room.places > 1 and number < max(layers):
-            self._project(room, number, part, narrow)
+        state, narrow = part.of(room.state), self._space(part)
+        inner, wide = layer.inner, self._kinds.most.pitch(layer.inner.bias.size)
+        activated = self._kinds.most.empty(len(state) * wide)
 
-    def _project(self, room: _Room, number: int, part: Part, narrow: Array) -> None:
+        def attended(first: int, last: int) -> None:
+            place = (number - 1) % room.places
+            attend(
+                *(room.queries, self._place(part), self._pitch, part.inside, bundle.heads, first, last),
+                *(room.keys[place], room.values[place], len(room.state) // BLOCK, part.begin, part.frames),
+                *(self._scale, narrow, 0),
+            )
+
+        def activate(first: int, last: int) -> None:
+            dense_narrow(
+                *(narrow, 0, self._pitch, inner.taps, inner.steps, part.inside, inner.weight),
+                *(first * BLOCK, last * BLOCK, inner.bias, True, layer.inner_mean, activated, 0, wide),
+            )
+
+        def between(first: int, last: int) -> None:
+            norm = layer.first if not bundle.pre_norm else layer.final
+            self._normalize(state, norm, narrow, first, last, replace=not bundle.pre_norm)
+
+        def end(first: int, last: int) -> None:
+            if not bundle.pre_norm:
+                self._normalize(state, layer.final, narrow, first, last, replace=True)
+            elif following is not None:
+                self._normalize(state, following.first, narrow, first, last, replace=False)
+            elif self._last is not None:
+                self._normalize(state, self._last, narrow, first, last, replace=True)
+            part.keep(number, layers, state, following.mean if following is not None else None, first, last)
+
+        steps = [
+            _Step(bundle.heads, attended),
+            _Step(bundle.dim // BLOCK, partial(_add, narrow, self._pitch, layer.out, state[: part.inside])),
+            _Step(len(state), between),
+            _Step(inner.bias.size // BLOCK, activate),
+            _Step(bundle.dim // BLOCK, partial(_add, activated, wide, layer.outer, state[: part.inside])),
+            _Step(len(state), end),
+        ]
+        if room.places > 1 and number < max(layers):
+            steps.append(self._project(room, number, part, narrow))
+        return steps
+
+    def _project(self, room: _Room, number: int, part: Part, narrow: Array) -> _Step:
         """Write a part's queries, keys and values for layer `number`."""
         layer, dim, blocks = self._layers[number], self._bundle.dim, len(room.state) // BLOCK
         rows, place = (narrow, 0, self._pitch), number % room.places
         query, key, value = layer.query, layer.key, layer.value
-        dense_narrow(
-            *(*rows, query.taps, query.steps, part.blocks, query.weight),
-            *(dim, query.bias, False, self._zeros, room.queries, self._place(part), self._pitch),
-        )
-        pack_keys(
-            *(*rows, key.steps, part.blocks, key.weight, blocks, part.first),
-            *(self._bundle.heads, room.keys[place]),
-        )
-        pack_values(*rows, value.steps, part.blocks, value.weight, blocks, part.first, room.values[place])
 
-    def _normalize(self, state: NDArray[np.float32], norm: Norm, narrow: Array, *, replace: bool) -> None:
-        """Write the LayerNorm of rows as factors and, to `replace` them, over them."""
-        normalize(state, norm.weight, norm.bias, self._epsilon, replace, narrow, 0, self._pitch)
+        def project(first: int, last: int) -> None:
+            span = first * BLOCK, last * BLOCK
+            dense_narrow(
+                *(*rows, query.taps, query.steps, part.inside, query.weight, *span),
+                *(query.bias, False, self._zeros, room.queries, self._place(part), self._pitch),
+            )
+            pack_keys(
+                *(*rows, key.steps, part.inside, key.weight, *span, blocks, part.first),
+                *(self._bundle.heads, room.keys[place]),
+            )
+            pack_values(
+                *(*rows, value.steps, part.inside, value.weight, *span, blocks, part.first, room.values[place]),
+            )
+
+        return _Step(dim // BLOCK, project)
+
+    def _normalize(
+        self, state: NDArray[np.float32], norm: Norm, narrow: Array, first: int, last: int, *, replace: bool
+    ) -> None:
+        """Write the LayerNorm of some rows as factors and, to `replace` them, over them."""
+        to = first * self._pitch, self._pitch
+        normalize(state[first:last], norm.weight, norm.bias, self._epsilon, replace, narrow, *to)
 
     def _space(self, part: Part) -> Array:
         """Return room for a part's rows as factors."""
-        return self._kind.empty(part.blocks * BLOCK * self._pitch)
+        return self._kinds.most.empty(part.blocks * BLOCK * self._pitch)
 
     def _place(self, part: Part) -> int:
         """Where a part's rows begin among those of all clips, as factors."""
         return part.first * BLOCK * self._pitch
+
+
+def _blocks(states: NDArray[np.float32]) -> int:
+    """How many blocks the frames of states [layers, frames, dim] take."""
+    return -(-int(states.shape[1]) // BLOCK)
 
 
 def _places(rows: int) -> int:
@@ -201,9 +266,9 @@ def _places(rows: int) -> int:
     return 2 if rows < _LONG else 1
 
 
-def _add(rows: Array, stride: int, dense: Dense, state: NDArray[np.float32]) -> None:
-    """Add a product of rows, and what goes with it, to the residual."""
+def _add(rows: Array, stride: int, dense: Dense, state: NDArray[np.float32], first: int, last: int) -> None:
+    """Add blocks of columns of a product of rows, and what goes with it, to the residual."""
     dense_add(
-        *(rows, 0, stride, dense.taps, dense.steps, len(state) // BLOCK, dense.weight),
-        *(dense.bias.size, dense.bias, False, state.reshape(-1), 0, state.shape[1]),
+        *(rows, 0, stride, dense.taps, dense.steps, len(state), dense.weight),
+        *(first * BLOCK, last * BLOCK, dense.bias, False, state.reshape(-1), 0, state.shape[1]),
     )

@@ -33,5 +33,5 @@ def square_unit_matrix(provider: str) -> NDArray[np.float32]:
     kind, unit = KINDS[provider, "fp32"].most, np.eye(BLOCK, dtype=np.float32)
     rows, out, bias = kind.empty(BLOCK * BLOCK), np.zeros((BLOCK, BLOCK), np.float32), np.zeros(BLOCK, np.float32)
     round_rows(unit, rows, 0, BLOCK)
-    dense_add(rows, 0, BLOCK, 1, 1, 1, pack(unit, kind), BLOCK, bias, False, out.reshape(-1), 0, BLOCK)
+    dense_add(rows, 0, BLOCK, 1, 1, BLOCK, pack(unit, kind), 0, BLOCK, bias, False, out.reshape(-1), 0, BLOCK)
     return out[:2, :2]
