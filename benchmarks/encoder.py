@@ -230,7 +230,9 @@ def measure_size(size: str, options: argparse.Namespace, sides: list[Side]) -> t
     """The tables of one model size, and what could not be run."""
     trace = any(side.kind == "optimum" for side in sides)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:  # which gives back the memory that it takes
-        model = apart.submit(prepare, size, options.cache, checkpoint=options.checkpoint, trace=trace).result()
+        ours = [(side.device, side.precision) for side in sides if side.kind == "mertric"]
+        given = {"checkpoint": options.checkpoint, "trace": trace, "sides": ours}
+        model = apart.submit(prepare, size, options.cache, **given).result()
     tables, not_run, speed = [], [], dict[str, float]()
     for batch in options.batch:
         rows: list[Any] = []

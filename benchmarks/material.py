@@ -20,7 +20,7 @@ from mertric_export.synthetic import PRESETS, TINY, write_checkpoint
 from mertric_export.tracer import MANIFEST, MODEL, made_with, trace_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -63,12 +63,19 @@ def music(seconds: float, *, seed: int, rate: int) -> NDArray[np.float32]:
 
 
 def prepare(
-    size: str, cache: Path, *, checkpoint: Path | None, trace: bool, notify: Callable[[str], None] = print
+    size: str,
+    cache: Path,
+    *,
+    checkpoint: Path | None,
+    trace: bool,
+    sides: Iterable[tuple[str, str]] | None = None,
+    notify: Callable[[str], None] = print,
 ) -> Model:
     """Make a size's seeded checkpoint, or take the one given, and export and trace it into `cache`.
 
-    The bundle is made anew at every run, so that it is what the exporter now writes; a trace is kept as long as
-    neither the weights nor the versions it is made with change.
+    The bundle is made anew at every run, so that it is what the exporter now writes, in what the sides that work here
+    compute in: providers and precisions, or all that there are. A trace is kept as long as neither the weights nor the
+    versions it is made with change.
     """
     provenance = Provenance(model=f"{size}, seeded", trained=False)
     if checkpoint is None:
@@ -79,8 +86,10 @@ def prepare(
     else:
         provenance = Provenance(model=checkpoint.name)
     bundle = cache / size / "bundle"
-    able = [provider for provider in PROVIDERS.values() if probe(provider) is None]
-    precisions = all_precisions(name for provider in able for name in provider.precisions)
+    if sides is None:
+        sides = [(name, precision) for name, provider in PROVIDERS.items() for precision in provider.precisions]
+    works = {name for name, provider in PROVIDERS.items() if probe(provider) is None}
+    precisions = all_precisions(precision for provider, precision in sides if provider in works)
     notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)}")
     export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, bounds=False, force=True)
     content = read_checkpoint(checkpoint)

@@ -281,7 +281,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint's directory; by default a seeded one is made")
     parser.add_argument("--cache", type=Path, default=cache_directory() / "benchmarks", help="where models are made")
     options = parser.parse_args()
-    model = prepare(options.size, options.cache, checkpoint=options.checkpoint, trace=False)
+    wanted = [tuple(side.split(":")) for side in options.sides]
+    model = prepare(options.size, options.cache, checkpoint=options.checkpoint, trace=False, sides=wanted)
     sizes = {"models": options.models, "excerpts": options.excerpts, "seconds": options.seconds}
     with tempfile.TemporaryDirectory() as folder:
         job = Job(Path(folder) / "job", model, **sizes)

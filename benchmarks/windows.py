@@ -129,7 +129,9 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600, help="seconds of a run above which a side is left out")
     parser.add_argument("--cache", type=Path, default=cache_directory() / "benchmarks", help="where models are made")
     options = parser.parse_args()
-    model = prepare(options.size, options.cache, checkpoint=None, trace=False)
+    model = prepare(
+        options.size, options.cache, checkpoint=None, trace=False, sides=[(options.provider, options.precision)]
+    )
     sides = Sides(model.bundle, options)
     table = [row for seconds in sorted(options.seconds) for row in sides.measure(seconds)]
     title = f"MERT {options.size}, {options.provider} {options.precision}, windows overlapping by half"
