@@ -89,7 +89,7 @@ def prepare(
     if sides is None:
         sides = [(name, precision) for name, provider in PROVIDERS.items() for precision in provider.precisions]
     works = {name for name, provider in PROVIDERS.items() if probe(provider) is None}
-    precisions = all_precisions(precision for provider, precision in sides if provider in works)
+    precisions = all_precisions(precision for provider, precision in sides if provider in (*works, "auto"))
     notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)}")
     export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, bounds=False, force=True)
     content = read_checkpoint(checkpoint)

@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help="a checkpoint's directory; by default a seeded one is made")
     parser.add_argument("--pairs", nargs=2, type=Path, metavar=("REFERENCES", "ESTIMATES"), help="real audio")
     parser.add_argument("--name", default="real audio", help="what to call that")
+    parser.add_argument("--precisions", nargs="+", choices=COMPUTED, default=COMPUTED, help="what to compare with fp32")
+    parser.add_argument("--title", default="Precisions", help="heading of the tables")
     options = parser.parse_args()
     given = read_material(*options.pairs) if options.pairs else None
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +62,7 @@ def main() -> None:
             checkpoint,
             Path(folder) / "bundle",
             provenance=Provenance(model=options.size, trained=options.checkpoint is not None),
-            precisions=COMPUTED,
+            precisions=options.precisions,
             material=made_up_music(),
             bounds=False,
             notify=print,
@@ -69,7 +71,7 @@ def main() -> None:
         if given is not None:
             compared[options.name] = compare_precisions(bundle.path, bundle.precisions, given, notify=print)
     tables = [table(f"MERT {options.size}, {name}", rows) for name, rows in compared.items()]
-    result = {"title": "Precisions", "environment": environment(), "tables": tables}
+    result = {"title": options.title, "environment": environment(), "tables": tables}
     print(markdown(result))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -67,8 +67,8 @@ class Provider:
         Frames per run of the front end and, in graphs, of the positional convolution, at most. For MERT's 64 rows a
         frame and 512 channels, the first convolution and its GELU take 256 KiB a frame in graphs: 32 MiB for 128
         frames, near which processors are fastest, and 256 MiB for 1024, which keep a GPU busy and spare clips of up to
-        13.7 s all but one journey there and back. On tiles it is 68 KiB for each piece of a number, and 2 MiB for 32
-        frames in bf16 stay in a core's second-level cache.
+        13.7 s all but one journey there and back. In our own kernels it is 34 KiB for each byte of a number, and 2 MiB
+        for 32 frames of two bytes stay in a core's second-level cache, where that is as large.
     readers : int
         Clips to decode, resample and look at at once, at most: one where inference takes all cores.
     clips : int
@@ -150,7 +150,6 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"int16": "fp32", "fp32": "fp32"},
             attention="portable",
             needs="an x86-64 processor with AVX-512",
-            by_name_only=frozenset({"fp32"}),
             batches={"int16": 8, "fp32": 8},
             ragged=True,
             chunk=32,

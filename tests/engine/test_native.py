@@ -20,7 +20,7 @@ from mertric.bundle import read_bundle
 from mertric.encoder import Encoder
 from mertric.errors import BundleError, DependencyError, ProviderError
 from mertric.initializers import Initializers
-from mertric.kernels import processor
+from mertric.kernels import lines, processor
 from mertric.kernels.attention import SPAN
 from mertric.kernels.sizes import BLOCK
 from mertric.native import trial
@@ -146,17 +146,56 @@ def test_one_place_for_keys_and_values_changes_no_bit(
 def test_threads_that_share_each_step_change_no_bit(
     suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, side: str
 ) -> None:
-    encoder, clips = natively(suited, side, threads=2), [sound(25000, 1), sound(400, 2), sound(30000, 3)]
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    encoder, clips = natively(suited, side, threads=2), [sound(25000, 1), sound(400, 2), sound(9000, 3)]
     took = []
     real = Transformer._share
     monkeypatch.setattr(Transformer, "_share", lambda self, *given: took.append(True) or real(self, *given))
     expected = encoder.embed_samples_batch(clips, layers="all")
     assert took
+    with monkeypatch.context() as patch:
+        patch.setattr("mertric.native.transformer._LONG", 0)
+        for two, one in zip(expected, encoder.embed_samples_batch(clips, layers="all"), strict=True):
+            np.testing.assert_array_equal(one.hidden, two.hidden)
     monkeypatch.setattr("mertric.native.transformer._FEW", 0)
     took.clear()
     for shared, apart in zip(expected, encoder.embed_samples_batch(clips, layers="all"), strict=True):
         np.testing.assert_array_equal(apart.hidden, shared.hidden)
     assert not took
+
+
+@pytest.mark.parametrize(
+    ("threads", "blocks", "shared"),
+    [(2, 3, True), (2, 7, True), (2, 6, False), (2, 9, False), (1, 3, False), (4, 5, True), (64, 5, False)],
+)
+def test_when_threads_share_each_step(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, threads: int, blocks: int, shared: bool
+) -> None:
+    """Where rows would part less evenly than the two columns of blocks; never on tiles."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    for side in ("avx512:fp32", "amx:fp32"):
+        transformer = natively(bundles["95m"], side, threads=threads)._network._transformer
+        transformer._bundle = dataclasses.replace(transformer._bundle, dim=768)
+        assert transformer._shared(blocks) == (shared and side.startswith("avx512"))
+
+
+@pytest.mark.parametrize("side", CLOSE)
+def test_nothing_that_was_not_written_counts(
+    suited: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """Neither the clip's nor another one's, whatever stands in memory."""
+    clips = [sound(25000, 1), sound(400, 2), sound(60000, 3)]
+    expected = natively(suited, side).embed_samples_batch(clips, layers="all")
+    real = lines.empty
+
+    def spoilt(*given: Any) -> Any:
+        array = real(*given)
+        array.view(np.uint8).fill(0xFF)  # no number, in any type
+        return array
+
+    monkeypatch.setattr("mertric.kernels.factors.empty", spoilt)
+    for one, two in zip(natively(suited, side).embed_samples_batch(clips, layers="all"), expected, strict=True):
+        np.testing.assert_array_equal(one.hidden, two.hidden)
 
 
 @pytest.mark.parametrize("side", ["amx:bf16", "amx:fp32", "avx512:int16", "avx512:fp32"])

@@ -58,34 +58,21 @@ def attention_of_blocks(
         array.view(np.uint16).fill(0x7FC0)  # no number in bfloat16, nor as half of a float32
     none = np.zeros(dim, np.float32)
     one, two, three = (pack(matrix, own_kind) for matrix in matrices)
-    dense_narrow(*rows[:3], 1, dim // STEP, size, one, 0, dim, none, False, none, queries, 0, stride)
-    pack_keys(*rows, size, two, 0, dim, blocks, before, heads, keys)
-    pack_values(*rows, size, three, 0, dim, blocks, before, values)
+    dense_narrow(*rows[:3], 1, dim // STEP, frames, one, 0, dim, none, False, none, queries, 0, stride)
+    pack_keys(*rows, frames, two, 0, dim, blocks, before, heads, keys)
+    pack_values(*rows, frames, three, 0, dim, blocks, before, values)
     out = own_kind.zeros((count + 2) * BLOCK * stride)
-    scale = np.float32(head_dim**-0.5)
-    attend(
-        *(
-            queries,
-            first * BLOCK * stride,
-            stride,
-            count * BLOCK,
-            heads,
-            0,
-            heads,
-            keys,
-            values,
-            blocks,
-            before,
-            frames,
-        ),
-        *(np.float32(scale * math.log2(math.e)), out, BLOCK * stride),
-    )
+    scale, asked = np.float32(head_dim**-0.5), slice(first * BLOCK, min(frames, (first + count) * BLOCK))
+    for head in range(heads):
+        attend(
+            *(queries, first * BLOCK * stride, stride, asked.stop - asked.start, heads, head, head + 1, keys, values),
+            *(blocks, before, frames, np.float32(scale * math.log2(math.e)), out, BLOCK * stride),
+        )
     given = read(rows[0], own_kind, size, dim)
     projected = [given @ (rounded(matrix) if kind == "bf16" else matrix.astype(np.float64)) for matrix in matrices]
     if kind == "bf16":
         projected = [rounded(part.astype(np.float32)) for part in projected]
     q, k, v = (part.reshape(size, heads, head_dim).transpose(1, 0, 2) for part in projected)
-    asked = slice(first * BLOCK, min(frames, (first + count) * BLOCK))
     scores = scale * q[:, asked] @ k[:, :frames].transpose(0, 2, 1)
     shares = np.exp(scores - scores.max(axis=2, keepdims=True))
     expected = (shares / shares.sum(axis=2, keepdims=True)) @ v[:, :frames]
@@ -96,3 +83,4 @@ def attention_of_blocks(
     bounds = {"bf16": 1.5 * HALF_ULP, "bf16x2": 4 * LEFT[2], "bf16x3": 2e-6, "float32": 2e-6, "int16": 3e-4}
     bound = bounds[kind] * np.abs(v).max()
     np.testing.assert_allclose(found[:, : expected.shape[1]], expected, rtol=0, atol=bound)
+    assert not found[:, expected.shape[1] :].any()

@@ -19,6 +19,7 @@ from mertric.kernels.factors import begin, end, multiply_block
 from mertric.kernels.jit import kernel
 from mertric.kernels.lines import empty, singles, zeros
 from mertric.kernels.norm import normalize, round_rows
+from mertric.kernels.processor import why_no_vectors
 from mertric.kernels.sizes import BLOCK, PACKED, STEP
 
 if TYPE_CHECKING:
@@ -230,6 +231,8 @@ def test_a_block_that_is_not_full(rows: int, kind: str) -> None:
     x, matrix = normal(BLOCK, 2 * STEP), normal(2 * STEP, BLOCK, seed=1) / 8
     x[rows:] = np.nan if kind != "int16" else 0
     a, b = stored(x, KINDS[kind], 2 * STEP), pack(matrix, KINDS[kind])
+    if kind == "int16":
+        a[0, x.size :].view(np.float32)[2 * rows :] = np.nan
     expected = product_of(x[:rows], matrix, kind)
     for out in multiplied(kind, a, 0, 2 * STEP, rows, 1, b, 0, 2):
         np.testing.assert_allclose(out[:rows], expected, rtol=0, atol=1e-5)
@@ -255,6 +258,33 @@ def test_some_columns_of_many(kind: str) -> None:
         np.testing.assert_allclose(found[:, 32:96], expected[:, 32:96], rtol=2 * left(KINDS[kind]), atol=3e-4)
         assert not found[:, :32].any()
         assert not found[:, 96:].any()
+
+
+@kernel()
+def add_without_dots(a: Array, stride: int, b: Array, steps: int, out: NDArray[np.float32]) -> None:
+    _add_without_dots(a, 0, stride, b, 0, steps, out, 0, 0)
+
+
+_add_without_dots = dots._adder(dots._text(dots=False))
+
+
+@pytest.mark.skipif(why_no_vectors() is not None, reason="there is no AVX-512")
+def test_products_of_pairs_where_there_is_no_vnni() -> None:
+    x, matrix, kind = normal(8, 3 * STEP), normal(3 * STEP, BLOCK, seed=1), KINDS["int16"]
+    out = np.zeros(8 * BLOCK, np.float32)
+    add_without_dots(stored(x, kind, 3 * STEP), 3 * STEP, pack(matrix, kind), 3, out)
+    np.testing.assert_allclose(out.reshape(8, BLOCK), product_of(x, matrix, "int16"), rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("place", [0, 5, 20])
+def test_no_number_among_integers_is_none_after_a_product(place: int) -> None:
+    kind, x = KINDS["int16"], np.ones((BLOCK, STEP), np.float32)
+    x[3, place] = np.nan
+    a = kind.zeros(x.size)
+    round_rows(x, a, 0, STEP)
+    for out in multiplied("int16", a, 0, STEP, BLOCK, 1, pack(np.ones((STEP, BLOCK), np.float32), kind), 0, 1):
+        assert np.isnan(out[3]).all()
+        assert np.isfinite(out[[2, 4]]).all()
 
 
 def test_integers_never_overflow_and_keep_any_size() -> None:

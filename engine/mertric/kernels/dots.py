@@ -43,8 +43,8 @@ def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
     return intrinsic(function)
 
 
-def _text() -> str:
-    """A step of `_ROWS` rows and all columns, for the assembler.
+def _text(dots: bool) -> str:
+    """A step of `_ROWS` rows and all columns, for the assembler, with dot products or without.
 
     Its operands are the places of rows, how far they lie apart, and of columns and sums; of the rows' scales, how far
     they lie apart, and of the columns'; and what to fetch.
@@ -62,8 +62,8 @@ def _text() -> str:
             factor = 20 + row % 4
             lines += [
                 f"vpbroadcastd {4 * pair}{place}, %zmm{factor}",
-                *_dot(f"%zmm{one}", f"%zmm{factor}", f"%zmm{2 * row}"),
-                *_dot(f"%zmm{two}", f"%zmm{factor}", f"%zmm{2 * row + 1}"),
+                *_dot(dots, f"%zmm{one}", f"%zmm{factor}", f"%zmm{2 * row}"),
+                *_dot(dots, f"%zmm{two}", f"%zmm{factor}", f"%zmm{2 * row + 1}"),
             ]
     lines += ["leaq ($5,$5,2), %r10", "leaq ($4,%r10), %r11", "vmovups ($6), %zmm16", "vmovups 64($6), %zmm17"]
     for row, place in enumerate(scales):
@@ -79,53 +79,60 @@ def _text() -> str:
     return "\n".join(lines)
 
 
-def _dot(a: str, b: str, total: str) -> list[str]:
+def _dot(dots: bool, a: str, b: str, total: str) -> list[str]:
     """Add to 16 sums the products of 16 pairs."""
-    if _DOTS:
+    if dots:
         return [f"vpdpwssd {b}, {a}, {total}"]
     return [f"vpmaddwd {b}, {a}, %zmm24", f"vpaddd %zmm24, {total}, {total}"]
 
 
-_TEXT = _text()
 _CHANGED = ",".join(("~{r10}", "~{r11}", "~{memory}", *(f"~{{zmm{register}}}" for register in range(25))))
 
 
-@_instruction
-def _add_steps(
-    _: Any, a: Any, at: Any, stride: Any, b: Any, packed: Any, steps: Any, out: Any, to: Any, ahead: Any
-) -> Any:
-    """Add a product to `_ROWS` rows of all columns, over some steps, and fetch a share of what is so far ahead in b."""
+def _adder(text: str) -> Callable[..., Any]:
+    """What adds steps of a product, each as the assembler is told."""
 
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        a, at, stride, b, packed, steps, out, to, ahead = arguments
+    @_instruction
+    def add_steps(
+        _: Any, a: Any, at: Any, stride: Any, b: Any, packed: Any, steps: Any, out: Any, to: Any, ahead: Any
+    ) -> Any:
+        """Add a product to `_ROWS` rows of all columns, over some steps, and fetch a share of what is ahead in b."""
 
-        def place(index: int, array: Any, number: Any) -> Any:
-            own = context.make_array(signature.args[index])(context, builder, array)
-            return builder.ptrtoint(builder.gep(own.data, [number]), _LONG)
+        def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            a, at, stride, b, packed, steps, out, to, ahead = arguments
 
-        def scale(index: int, array: Any, number: Any) -> Any:
-            line = builder.ashr(number, _LONG(5))
-            return builder.ptrtoint(place_of_scale(context, builder, signature.args[index], array, line), _LONG)
+            def place(index: int, array: Any, number: Any) -> Any:
+                own = context.make_array(signature.args[index])(context, builder, array)
+                return builder.ptrtoint(builder.gep(own.data, [number]), _LONG)
 
-        rows, columns, sums = place(0, a, at), place(3, b, packed), place(6, out, to)
-        row_scales, column_scales = scale(0, a, at), scale(3, b, packed)
-        apart, scales_apart = builder.shl(stride, _LONG(1)), builder.ashr(stride, _LONG(3))
-        fetched = builder.add(columns, builder.shl(ahead, _LONG(1)))
-        kind = ir.FunctionType(ir.VoidType(), [_LONG] * 8)
+            def scale(index: int, array: Any, number: Any) -> Any:
+                line = builder.ashr(number, _LONG(5))
+                return builder.ptrtoint(place_of_scale(context, builder, signature.args[index], array, line), _LONG)
 
-        def after(place: Any, step: Any, size: int) -> Any:
-            return builder.add(place, builder.mul(step, _LONG(size)))
+            rows, columns, sums = place(0, a, at), place(3, b, packed), place(6, out, to)
+            row_scales, column_scales = scale(0, a, at), scale(3, b, packed)
+            apart, scales_apart = builder.shl(stride, _LONG(1)), builder.ashr(stride, _LONG(3))
+            fetched = builder.add(columns, builder.shl(ahead, _LONG(1)))
+            kind = ir.FunctionType(ir.VoidType(), [_LONG] * 8)
 
-        with cgutils.for_range(builder, steps) as loop:
-            step = loop.index
-            given = [after(rows, step, 2 * STEP), apart, after(columns, step, 2 * PACKED), sums]
-            given += [after(row_scales, step, 4), scales_apart, after(column_scales, step, 4 * BLOCK)]
-            given += [after(fetched, step, 2 * PACKED * _ROWS // BLOCK)]
-            builder.asm(kind, _TEXT, "r,r,r,r,r,r,r,r," + _CHANGED, given, side_effect=True)
-        return context.get_dummy_value()
+            def after(place: Any, step: Any, size: int) -> Any:
+                return builder.add(place, builder.mul(step, _LONG(size)))
 
-    numbers = types.int64
-    return types.void(a, numbers, numbers, b, numbers, numbers, out, numbers, numbers), code
+            with cgutils.for_range(builder, steps) as loop:
+                step = loop.index
+                given = [after(rows, step, 2 * STEP), apart, after(columns, step, 2 * PACKED), sums]
+                given += [after(row_scales, step, 4), scales_apart, after(column_scales, step, 4 * BLOCK)]
+                given += [after(fetched, step, 2 * PACKED * _ROWS // BLOCK)]
+                builder.asm(kind, text, "r,r,r,r,r,r,r,r," + _CHANGED, given, side_effect=True)
+            return context.get_dummy_value()
+
+        numbers = types.int64
+        return types.void(a, numbers, numbers, b, numbers, numbers, out, numbers, numbers), code
+
+    return add_steps
+
+
+_add_steps = _adder(_text(_DOTS))
 
 
 @kernel()

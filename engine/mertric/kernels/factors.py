@@ -64,7 +64,7 @@ class Factors:
 
     def room(self, numbers: int) -> int:
         """Return how many bytes so many numbers take, whole lines of them."""
-        return self.pieces * np.dtype(self.dtype).itemsize * self._places(numbers)
+        return self.size * self._places(numbers)
 
     def pitch(self, numbers: int) -> int:
         """How far apart rows of so many numbers are to begin: whole cache lines, an odd number of them."""

@@ -18,7 +18,7 @@ import numba
 from numba.core.caching import FunctionCache
 from numba.extending import overload
 
-from mertric.kernels.processor import why_no_tiles
+from mertric.kernels.processor import why_no_tiles, why_no_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ class _Cache(FunctionCache):
 
     def _index_key(self, sig: object, codegen: object) -> tuple[object, ...]:
         key: tuple[object, ...] = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
-        return *key, _sources(), why_no_tiles() is None
+        return *key, _sources(), why_no_tiles() is None, why_no_vectors() is None
 
     def load_overload(self, sig: object, target_context: object) -> object:
         try:
@@ -103,6 +103,7 @@ def by_numbers(**kernels: Callable[..., Any]) -> Callable[[Callable[..., Any]], 
             def call(*arguments: Any) -> Any:
                 return chosen(*arguments)
 
+            call.__qualname__ = function.__qualname__
             return call
 
         return function

@@ -181,16 +181,17 @@ def magnitude(_: Any, lanes: Any) -> Any:
 
 
 @_instruction
-def highest_magnitude(_: Any, lanes: Any) -> Any:
-    """The greatest absolute value of lanes of finite float32."""
+def highest_magnitude(_: Any, lanes: Any, others: Any) -> Any:
+    """The greatest absolute value of two lanes of float32; of any that are no numbers, one of these."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.and_(builder.bitcast(arguments[0], _WORDS), _words(0x7FFFFFFF))  # are in the order of the values
+        own, other = (builder.and_(builder.bitcast(given, _WORDS), _words(0x7FFFFFFF)) for given in arguments)
+        bits = builder.select(builder.icmp_unsigned(">", own, other), own, other)  # they are in the order of the values
         kind = ir.FunctionType(_WORD, [_WORDS])
         reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.umax.v{SINGLES}i32")
         return builder.bitcast(builder.call(reduce, [bits]), ir.FloatType())
 
-    return types.float32(lanes), code
+    return types.float32(lanes, others), code
 
 
 @_instruction

@@ -99,7 +99,7 @@ def room_for_scaled(_: Integers, numbers: int) -> Integers:
 @kernel()
 def store_scaled_line(array: Integers, place: int, first: Any, second: Any) -> None:
     """`mertric.kernels.factors.store_line` in scaled integers."""
-    most = max(highest_magnitude(greatest(magnitude(first), magnitude(second))), _LEAST)
+    most = max(highest_magnitude(first, second), _LEAST)
     scale = spread(_MOST / most)
     store_integers(array, place // SINGLES, first * scale)
     store_integers(array, place // SINGLES + 1, second * scale)

@@ -1,8 +1,8 @@
 """Products of 32 x 32 blocks in bfloat16, summed in float32: in AMX's tiles, or, without AMX, in plain loops.
 
-The first factor stands in rows, best as `mertric.kernels.lines` lays them out; the second is packed as a step of AMX
-takes it, `STEP` of the inner dimension for two tiles of 16 columns, [2, STEP / 2, 16, 2]: in the last axis are two
-neighbours of the inner dimension.
+The first factor stands in rows, best a `Factors.pitch` apart (`mertric.kernels.lines`); the second is packed as a step
+of AMX takes it, `STEP` of the inner dimension for two tiles of 16 columns, [2, STEP / 2, 16, 2]: in the last axis are
+two neighbours of the inner dimension.
 
 Both have as many pieces (`mertric.kernels.bfloat16`). Of the products of two pieces, those are taken that are not below
 what the last one leaves: of the first with all, of the second with all but the last, and so on. One piece is bfloat16;

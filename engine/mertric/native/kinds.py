@@ -40,6 +40,8 @@ def _pieces(count: int) -> Kinds:
 
 
 _SINGLE = Factors(np.float32)
+"""Also of int16's first convolution, whose weights are a clip's own, and of the positional one, whose rows overlap by
+less than the line that has a scale."""
 
 KINDS: Mapping[tuple[str, str], Kinds] = {
     ("amx", "bf16"): _pieces(1),

@@ -62,4 +62,4 @@ class Team:
             other.result()
 
     def _open(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="mertric-amx")
+        return ThreadPoolExecutor(max(1, self.threads - 1), thread_name_prefix="mertric-native")

@@ -35,7 +35,7 @@ _LONG = 1 << 13
 _MOST = {2: 12, 4: 6, 6: 6}
 """Blocks of rows, of so many bytes a number, that a thread takes through a layer at once."""
 _FEW = 4
-"""Blocks for each thread below which all may share each step, as their parts would be uneven."""
+"""Blocks for each thread below which all may share each step."""
 
 
 class _Step(NamedTuple):
@@ -100,7 +100,7 @@ class Transformer:
         dim = self._bundle.dim
         found = [np.empty((len(layers), len(entry), dim), np.float32) for entry in entries]
         blocks = sum(_blocks(states) for states in found)
-        shared = self._kinds.shared and blocks < _FEW * self._team.threads
+        shared = self._shared(blocks)
         parts, rows = self._parts(found, 1 if shared else self._team.threads), blocks * BLOCK
         room = _Room(
             state=zeros((rows, dim), np.float32),
@@ -129,6 +129,12 @@ class Transformer:
         own = 4 * attended + room(attended) + _MOST[self._kinds.most.size] * room(widest)
         row = dim * (8 + 4 * layers) + 2 * _places(rows) * room(dim) + room(self._pitch)
         return rows * row + self._team.threads * BLOCK * own
+
+    def _shared(self, blocks: int) -> bool:
+        """Whether the threads are to share each step, as columns part more evenly among them than so few blocks."""
+        threads, columns = self._team.threads, self._bundle.dim // BLOCK
+        apart, together = -(-blocks // threads), blocks * -(-columns // threads) / columns
+        return self._kinds.shared and blocks < _FEW * threads and together < apart
 
     def _parts(self, found: Sequence[NDArray[np.float32]], takers: int) -> list[Part]:
         """Part the blocks of clips, evenly among so many takers where there are few."""
