@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.choice import probe
+from mertric.choice import probe, unable
 from mertric.demo import SAMPLE_RATE, compose
 from mertric.errors import DependencyError
 from mertric.providers import PROVIDERS
@@ -89,7 +89,11 @@ def prepare(
     if sides is None:
         sides = [(name, precision) for name, provider in PROVIDERS.items() for precision in provider.precisions]
     works = {name for name, provider in PROVIDERS.items() if probe(provider) is None}
-    precisions = all_precisions(precision for provider, precision in sides if provider in (*works, "auto"))
+    precisions = all_precisions(
+        precision
+        for name, precision in sides
+        if name == "auto" or (name in works and unable(PROVIDERS[name], precision) is None)
+    )
     notify(f"exporting {checkpoint} to {bundle}, in {', '.join(precisions)}")
     export_checkpoint(checkpoint, bundle, provenance=provenance, precisions=precisions, bounds=False, force=True)
     content = read_checkpoint(checkpoint)

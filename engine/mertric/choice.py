@@ -38,6 +38,10 @@ def choose_device(
         chosen = get_provider(provider, precision)
         if problem := probe(chosen):
             raise ProviderError(f"provider {provider} does not work here: {problem}. It needs {chosen.needs}.")
+        if problem := unable(chosen, precision):
+            raise ProviderError(
+                f"provider {provider} is not for {precision} here: {problem}. Choose another of either."
+            )
         return Device(provider=chosen, precision=precision, threads=threads)
     able = [one for one in PROVIDERS.values() if precision in one.precisions and precision not in one.by_name_only]
     if not able:
@@ -46,7 +50,7 @@ def choose_device(
     missing: DependencyError | None = None
     for chosen in able:
         try:
-            problem = (refused or {}).get(chosen.name) or probe(chosen)
+            problem = (refused or {}).get(chosen.name) or unable(chosen, precision) or probe(chosen)
         except DependencyError as error:
             missing, problem = error, str(error)
         if not problem:
@@ -67,6 +71,19 @@ def probe(provider: Provider) -> str | None:
     except Exception as error:
         return first_line(error).rstrip(".")
     return None if np.array_equal(result, np.eye(2)) else f"it computes {result.tolist()} for the unit matrix's square"
+
+
+def unable(provider: Provider, precision: str) -> str | None:
+    """Say why a provider, if it works, is not for a precision on this processor; None if it is."""
+    wanted = provider.instructions.get(precision)
+    if wanted is None:
+        return None
+    from llvmlite.binding import get_host_cpu_features  # which takes long to load
+
+    there = get_host_cpu_features()
+    if any(there.get(name) for name in wanted):
+        return None
+    return f"this processor does not compute in {precision}, and emulating it takes many times as long as fp32"
 
 
 def _square_natively(provider: str) -> NDArray[np.float32]:

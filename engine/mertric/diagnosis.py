@@ -7,14 +7,18 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from mertric.bundle import MANIFEST, read_bundle
 from mertric.cache import cache_directory
-from mertric.choice import probe
+from mertric.choice import probe, unable
 from mertric.errors import BundleError, DependencyError
 from mertric.kernels.costs import compile_report
 from mertric.providers import PROVIDERS
 from mertric.session import installed_runtimes
+
+if TYPE_CHECKING:
+    from mertric.providers import Provider
 
 Row = dict[str, object]
 _PACKAGES = ("mertric", "numpy", "scipy", "numba", "soundfile", "onnx", "huggingface-hub", "matplotlib")
@@ -67,14 +71,18 @@ def _providers() -> list[Row]:
             problem = probe(provider)
         except DependencyError as error:
             problem = str(error)
-        detail = ", ".join(
-            f"{precision} by name only" if precision in provider.by_name_only else precision
-            for precision in provider.precisions
-        )
+        detail = ", ".join(precision + _reservation(provider, precision) for precision in provider.precisions)
         if problem is not None:
             detail = f"{problem}. It needs {provider.needs}."
         rows.append(_row("provider", provider.name, "ok" if problem is None else "missing", detail))
     return rows
+
+
+def _reservation(provider: Provider, precision: str) -> str:
+    """What to say of a precision of a provider that works."""
+    if unable(provider, precision):
+        return " (not on this processor)"
+    return " by name only" if precision in provider.by_name_only else ""
 
 
 def _kernels() -> list[Row]:

@@ -49,6 +49,8 @@ class Provider:
         What to install.
     ort_name : str
         What ONNX Runtime calls it; "" for our own.
+    instructions : mapping of str to frozenset of str
+        By precision, what of the processor, by LLVM's names, one is needed of: without it the precision is emulated.
     by_name_only : frozenset of str
         Precisions in which ``auto`` passes it over, as a provider that is always there is nearly as fast or faster, in
         less memory.
@@ -82,6 +84,7 @@ class Provider:
     attention: str
     needs: str
     ort_name: str = ""
+    instructions: Mapping[str, frozenset[str]] = field(default_factory=dict)
     by_name_only: frozenset[str] = frozenset()
     multiples: Mapping[str, int] = field(default_factory=dict)
     batches: Mapping[str, int] = field(default_factory=dict)
@@ -160,6 +163,7 @@ PROVIDERS: Mapping[str, Provider] = {
             precisions={"fp32": "fp32", "bf16": "fp32", "int8": "int8"},
             attention="portable",
             needs='a processor that OpenVINO supports and pip install "mertric[openvino]"',
+            instructions={"bf16": frozenset({"amx-bf16", "avx512bf16", "bf16"})},
             by_name_only=frozenset({"fp32"}),
             multiples={"fp32": 8, "bf16": 32, "int8": 32},
             batches={"bf16": 8, "int8": 8},

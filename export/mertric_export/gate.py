@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mertric.bundle import read_bundle
-from mertric.choice import probe
+from mertric.choice import probe, unable
 from mertric.encoder import Encoder
 from mertric.errors import ExportError, MertricError
 from mertric.native.suited import unsuited
@@ -54,8 +54,7 @@ def compare_precisions(
     if problem := unsuited(read_bundle(bundle)):
         sides = [side for side in sides if not PROVIDERS[side.provider].native]
     rows = [
-        _row(side)
-        | {"problem": f"{side} could not be compared with fp32 ({problem or probe(PROVIDERS[side.provider])})"}
+        _row(side) | {"problem": f"{side} could not be compared with fp32 ({problem or _why_not(side)})"}
         for side in _missing(precisions, sides)
     ]
     if not sides:
@@ -176,17 +175,25 @@ def _missing(precisions: Sequence[str], sides: Sequence[Side]) -> list[Side]:
     ]
 
 
+def _why_not(side: Side) -> str | None:
+    """Say why a side cannot run here; None if it can."""
+    provider = PROVIDERS[side.provider]
+    return unable(provider, side.precision) or probe(provider)
+
+
 def _sides(precisions: Sequence[str], *, others: bool) -> list[Side]:
     """Choose what to compare: all that compute in `precisions` and, where `others` are too, every provider's fp32."""
-    works = cache(lambda name: probe(PROVIDERS[name]) is None)
+    works = cache(lambda name, precision: _why_not(Side(name, precision)) is None)
     sides: list[Side] = []
     for precision in precisions:
         if precision == "fp32":
             continue
-        able = [name for name, provider in PROVIDERS.items() if precision in provider.precisions and works(name)]
+        able = [
+            name for name, provider in PROVIDERS.items() if precision in provider.precisions and works(name, precision)
+        ]
         sides += [Side(name, precision) for name in able]
         running = runs_graphs(precision)
         if running.isdisjoint(able):
             sides += [Side(name, precision, emulated=True) for name in PROVIDERS if name in running]
     exact = [name for name, provider in PROVIDERS.items() if "fp32" in provider.precisions and name != "cpu"]
-    return sides + [Side(name, "fp32") for name in exact if others and works(name)]
+    return sides + [Side(name, "fp32") for name in exact if others and works(name, "fp32")]

@@ -166,7 +166,16 @@ def test_threads_that_share_each_step_change_no_bit(
 
 @pytest.mark.parametrize(
     ("threads", "blocks", "shared"),
-    [(2, 3, True), (2, 7, True), (2, 6, False), (2, 9, False), (1, 3, False), (4, 5, True), (64, 5, False)],
+    [
+        (2, 3, True),
+        (2, 7, True),
+        (2, 6, False),
+        (2, 9, False),
+        (1, 3, False),
+        (4, 5, True),
+        (64, 5, True),
+        (64, 94, False),
+    ],
 )
 def test_when_threads_share_each_step(
     bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, threads: int, blocks: int, shared: bool

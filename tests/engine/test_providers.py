@@ -11,7 +11,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
-from mertric import choice, session
+from mertric import choice, diagnosis, session
 from mertric.choice import choose_device, probe
 from mertric.cli import cli
 from mertric.device import Device
@@ -163,13 +163,36 @@ def test_a_provider_that_onnxruntime_lacks() -> None:
         choose_device("cuda", "fp32")
 
 
+@pytest.mark.parametrize(
+    ("features", "able"),
+    [({"avx512f": True}, False), ({"avx512bf16": True}, True), ({"amx-bf16": True, "avx512bf16": False}, True)],
+)
+def test_openvino_is_for_bfloat16_where_the_processor_is(
+    monkeypatch: pytest.MonkeyPatch, features: dict[str, bool], able: bool
+) -> None:
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(choice, "probe", lambda one: None if one.name == "openvino" else "it is not here")
+    assert choose_device("openvino", "int8").precision == "int8"
+    if able:
+        assert choose_device("openvino", "bf16").precision == choose_device("auto", "bf16").precision == "bf16"
+        return
+    why = "this processor does not compute in bf16, and emulating it takes many times as long as fp32"
+    with pytest.raises(ProviderError, match=f"provider openvino is not for bf16 here: {why}. Choose another"):
+        choose_device("openvino", "bf16")
+    with pytest.raises(ProviderError, match=f"openvino: {why}. See"):
+        choose_device("auto", "bf16")
+    monkeypatch.setattr(diagnosis, "probe", lambda _: None)
+    details = {row["name"]: row["detail"] for row in diagnosis._providers()}
+    assert details["openvino"] == "fp32 by name only, bf16 (not on this processor), int8"
+    assert details["amx"] == "bf16, bf16x3, fp32"
+
+
 def test_auto_takes_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     works = {"cuda", "openvino", "cpu"}
     monkeypatch.setattr(choice, "probe", lambda provider: None if provider.name in works else "broken")
     assert choose_device("auto", "fp32", threads=2).provider.name == "cuda"
     works.remove("cuda")
     assert choose_device("auto", "int8").provider.name == "openvino"
-    assert choose_device("auto", "bf16").precision == "bf16"
     assert choose_device("auto", "int8", refused={"openvino": "no good"}).provider.name == "cpu"
     with pytest.raises(ProviderError, match=r"openvino: no good; cpu: nor this\. See"):
         choose_device("auto", "int8", refused={"openvino": "no good", "cpu": "nor this"})

@@ -50,6 +50,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def let(*names: str) -> None:
         monkeypatch.setattr(gate, "probe", lambda provider: None if provider.name in names else "it is not here")
+        monkeypatch.setattr(gate, "unable", lambda *_: None)
 
     return let
 
@@ -204,6 +205,14 @@ def test_where_a_precision_is_checked(
     assert [str(side) for side in gate._sides(["fp32", precision], others=False)] == [
         f"{precision} on {name}" for name in checked
     ]
+
+
+def test_a_precision_that_a_provider_would_emulate_is_not_checked_there(
+    monkeypatch: pytest.MonkeyPatch, only: Callable[..., None]
+) -> None:
+    only("amx", "openvino", "cpu")
+    monkeypatch.setattr(gate, "unable", lambda provider, precision: "no" if provider.name == "openvino" else None)
+    assert [str(side) for side in gate._sides(["bf16"], others=False)] == ["bf16 on amx", "bf16 on cuda (emulated)"]
 
 
 def test_every_provider_is_compared_in_fp32_with_material(only: Callable[..., None]) -> None:
