@@ -183,17 +183,16 @@ def _why_not(side: Side) -> str | None:
 
 def _sides(precisions: Sequence[str], *, others: bool) -> list[Side]:
     """Choose what to compare: all that compute in `precisions` and, where `others` are too, every provider's fp32."""
-    works = cache(lambda name, precision: _why_not(Side(name, precision)) is None)
+    works = cache(lambda name: probe(PROVIDERS[name]) is None)
     sides: list[Side] = []
     for precision in precisions:
         if precision == "fp32":
             continue
-        able = [
-            name for name, provider in PROVIDERS.items() if precision in provider.precisions and works(name, precision)
-        ]
+        having = [name for name, provider in PROVIDERS.items() if precision in provider.precisions]
+        able = [name for name in having if unable(PROVIDERS[name], precision) is None and works(name)]
         sides += [Side(name, precision) for name in able]
         running = runs_graphs(precision)
         if running.isdisjoint(able):
             sides += [Side(name, precision, emulated=True) for name in PROVIDERS if name in running]
     exact = [name for name, provider in PROVIDERS.items() if "fp32" in provider.precisions and name != "cpu"]
-    return sides + [Side(name, "fp32") for name in exact if others and works(name, "fp32")]
+    return sides + [Side(name, "fp32") for name in exact if others and works(name)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.kernels.activations import fine_power_of_two, power_of_two
+from mertric.kernels.dense import multiply_blocks
 from mertric.kernels.factors import begin, coarse, end, multiply_block, numbers_of, pack_block, room_like, store_line
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import greatest, highest, load, spread, store, total
@@ -53,23 +54,11 @@ def pack_keys(
     """Write the keys of rows, see `dense_narrow`, as those from block `block` of `blocks` on, in whole blocks."""
     product, turned = singles(_ONE), singles(_ONE)
     begin(a)
-    columns = numbers_of(weight) // (steps * PACKED)
-    parts = columns // heads
+    parts = numbers_of(weight) // (steps * PACKED * heads)
     for n in range(first // BLOCK, last // BLOCK):
         head, part = n // parts, n % parts
         for m in range((rows + BLOCK - 1) // BLOCK):
-            multiply_block(
-                a,
-                at + m * BLOCK * stride,
-                stride,
-                min(BLOCK, rows - m * BLOCK),
-                1,
-                weight,
-                n * steps * PACKED,
-                steps,
-                product,
-                0,
-            )
+            multiply_blocks(a, at, stride, 1, steps, rows, weight, m, n, product)
             to = ((head * blocks + block + m) * parts + part) * PACKED
             _transpose(product, turned)
             pack_block(keys, to, turned, 0, BLOCK)
@@ -95,18 +84,7 @@ def pack_values(
     begin(a)
     for n in range(first // BLOCK, last // BLOCK):
         for m in range((rows + BLOCK - 1) // BLOCK):
-            multiply_block(
-                a,
-                at + m * BLOCK * stride,
-                stride,
-                min(BLOCK, rows - m * BLOCK),
-                1,
-                weight,
-                n * steps * PACKED,
-                steps,
-                product,
-                0,
-            )
+            multiply_blocks(a, at, stride, 1, steps, rows, weight, m, n, product)
             pack_block(values, (n * blocks + block + m) * PACKED, product, 0, BLOCK)
     end(a)
 

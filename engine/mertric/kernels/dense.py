@@ -68,6 +68,26 @@ def _group(blocks: int, steps: int, size: int) -> int:
 
 
 @kernel()
+def multiply_blocks(
+    a: Array,
+    at: int,
+    stride: int,
+    taps: int,
+    steps: int,
+    rows: int,
+    weight: Array,
+    m: int,
+    n: int,
+    product: Singles,
+) -> int:
+    """Write the product of block `m` of rows and block `n` of columns, [32, 32], and return how many rows it has."""
+    inside = min(BLOCK, rows - m * BLOCK)
+    begins, packed = at + m * BLOCK * stride, n * taps * steps * PACKED
+    multiply_block(a, begins, stride, inside, taps, weight, packed, steps, product, 0)
+    return inside
+
+
+@kernel()
 def dense_narrow(
     a: Array,
     at: int,
@@ -93,9 +113,7 @@ def dense_narrow(
     for start in range(0, blocks, group):
         for n in range(first // BLOCK, last // BLOCK):
             for m in range(start, min(start + group, blocks)):
-                begins, inside = at + m * BLOCK * stride, min(BLOCK, rows - m * BLOCK)
-                multiply_block(a, begins, stride, inside, taps, weight, n * inner * PACKED, steps, product, 0)
-                for i in range(inside):
+                for i in range(multiply_blocks(a, at, stride, taps, steps, rows, weight, m, n, product)):
                     one = load(product, 2 * i) + load(bias, 2 * n)
                     two = load(product, 2 * i + 1) + load(bias, 2 * n + 1)
                     if activate:
@@ -131,9 +149,7 @@ def dense_add(
     for start in range(0, blocks, group):
         for n in range(first // BLOCK, (last + BLOCK - 1) // BLOCK):
             for m in range(start, min(start + group, blocks)):
-                begins, inside = at + m * BLOCK * stride, min(BLOCK, rows - m * BLOCK)
-                multiply_block(a, begins, stride, inside, taps, weight, n * inner * PACKED, steps, product, 0)
-                for i in range(inside):
+                for i in range(multiply_blocks(a, at, stride, taps, steps, rows, weight, m, n, product)):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
                     for j in range(n * _WIDTH, min((n + 1) * _WIDTH, last // SINGLES)):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)

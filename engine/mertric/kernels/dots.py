@@ -15,9 +15,8 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features, initialize_native_asmparser
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from mertric.kernels.jit import kernel
+from mertric.kernels.jit import instruction, kernel
 from mertric.kernels.processor import why_no_vectors
 from mertric.kernels.scaled import place_of_scale, scales_of
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
@@ -37,10 +36,6 @@ _ROWS = 8
 _DOTS = bool(get_host_cpu_features().get("avx512vnni"))
 _LONG = ir.IntType(64)
 initialize_native_asmparser()  # also where kernels come compiled from Numba's cache
-
-
-def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
-    return intrinsic(function)
 
 
 def _text(dots: bool) -> str:
@@ -92,7 +87,7 @@ _CHANGED = ",".join(("~{r10}", "~{r11}", "~{memory}", *(f"~{{zmm{register}}}" fo
 def _adder(text: str) -> Callable[..., Any]:
     """What adds steps of a product, each as the assembler is told."""
 
-    @_instruction
+    @instruction
     def add_steps(
         _: Any, a: Any, at: Any, stride: Any, b: Any, packed: Any, steps: Any, out: Any, to: Any, ahead: Any
     ) -> Any:

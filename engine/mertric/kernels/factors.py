@@ -86,11 +86,6 @@ class Factors:
 
 
 @kernel()
-def _store_singles(array: Singles, index: int, lanes: Any) -> None:
-    store(array, index, lanes)
-
-
-@kernel()
 def _store_line_of_singles(array: Singles, place: int, first: Any, second: Any) -> None:
     store(array, place // SINGLES, first)
     store(array, place // SINGLES + 1, second)
@@ -152,7 +147,7 @@ def pack_block(b: Array, packed: int, source: Singles, begin: int, stride: int) 
     """
 
 
-@by_numbers(uint16=store_lanes_in_pieces, float32=_store_singles)
+@by_numbers(uint16=store_lanes_in_pieces, float32=store)
 def store_lanes(array: Array, index: int, lanes: Any) -> None:
     """Write lanes of finite float32, as lanes number `index`."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numba
 from numba.core.caching import FunctionCache
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from mertric.kernels.processor import why_no_tiles, why_no_vectors
 
@@ -92,16 +92,21 @@ def kernel(
     return compiled
 
 
+def instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let kernels call what writes LLVM's code: Numba's `intrinsic`, which mypy knows nothing of."""
+    return intrinsic(function)
+
+
 def by_numbers(**kernels: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function be, within kernels, the one of these kernels that is named as its first argument's dtype."""
 
     def chosen(function: Callable[..., Any]) -> Callable[..., Any]:
         @overload(function)
         def choose(*arguments: Any) -> Callable[..., Any]:
-            chosen = kernels[str(arguments[0].dtype)]
+            own = kernels[str(arguments[0].dtype)]
 
             def call(*arguments: Any) -> Any:
-                return chosen(*arguments)
+                return own(*arguments)
 
             call.__qualname__ = function.__qualname__
             return call

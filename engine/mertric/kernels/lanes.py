@@ -15,8 +15,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+from numba.extending import lower_builtin, register_model, type_callable
 
+from mertric.kernels.jit import instruction
 from mertric.kernels.sizes import LANES, SINGLES
 
 if TYPE_CHECKING:
@@ -47,11 +48,7 @@ _KINDS = {kind.element: kind for kind in (_Lanes(types.float64, LANES), _Lanes(t
 _singles = _KINDS[types.float32]
 
 
-def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
-    return intrinsic(function)
-
-
-@_instruction
+@instruction
 def load(_: Any, array: Any, index: Any) -> Any:
     """The lanes number `index` of a contiguous array of float64 or float32."""
     kind = _KINDS[array.dtype]
@@ -64,7 +61,7 @@ def load(_: Any, array: Any, index: Any) -> Any:
     return kind(array, types.intp), code
 
 
-@_instruction
+@instruction
 def store(_: Any, array: Any, index: Any, lanes: Any) -> Any:
     """Write lanes where `load` would read them."""
 
@@ -77,38 +74,36 @@ def store(_: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, types.intp, lanes), code
 
 
-@_instruction
+@instruction
 def spread(_: Any, number: Any) -> Any:
     """Lanes that all hold one number."""
     kind = _KINDS[number]
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        empty = ir.Constant(kind.vector, ir.Undefined)
-        first = builder.insert_element(empty, arguments[0], _WORD(0))
-        return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, kind.count), [0] * kind.count))
+        return spread_value(builder, arguments[0], kind.count)
 
     return kind(number), code
 
 
-@_instruction
+@instruction
 def square_root(_: Any, lanes: Any) -> Any:
     """The square root of each lane."""
     return lanes(lanes), _function("llvm.sqrt", lanes)
 
 
-@_instruction
+@instruction
 def least(_: Any, a: Any, b: Any) -> Any:
     """The lesser number of each pair of lanes."""
     return a(a, b), _function("llvm.minnum", a)
 
 
-@_instruction
+@instruction
 def greatest(_: Any, a: Any, b: Any) -> Any:
     """The greater number of each pair of lanes."""
     return a(a, b), _function("llvm.maxnum", a)
 
 
-@_instruction
+@instruction
 def total(_: Any, lanes: Any) -> Any:
     """The sum of the lanes."""
 
@@ -120,7 +115,7 @@ def total(_: Any, lanes: Any) -> Any:
     return lanes.element(lanes), code
 
 
-@_instruction
+@instruction
 def highest(_: Any, lanes: Any) -> Any:
     """The greatest of the lanes."""
 
@@ -132,7 +127,7 @@ def highest(_: Any, lanes: Any) -> Any:
     return lanes.element(lanes), code
 
 
-@_instruction
+@instruction
 def shifted_up(_: Any, lanes: Any) -> Any:
     """Lanes of float32 whose bits are those of `lanes`, 23 places further up: the lowest become an exponent."""
 
@@ -142,7 +137,7 @@ def shifted_up(_: Any, lanes: Any) -> Any:
     return _singles(lanes), code
 
 
-@_instruction
+@instruction
 def store_rounded(_: Any, array: Any, index: Any, lanes: Any) -> Any:
     """Write lanes of finite float32 as lanes number `index` of a contiguous array of uint16, in bfloat16.
 
@@ -159,7 +154,7 @@ def store_rounded(_: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, types.intp, lanes), code
 
 
-@_instruction
+@instruction
 def store_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
     """Write two lanes as `store_rounded` would, by turns, as pairs number `index`."""
 
@@ -174,13 +169,13 @@ def store_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
     return types.void(array, types.intp, lanes, lanes), code
 
 
-@_instruction
+@instruction
 def magnitude(_: Any, lanes: Any) -> Any:
     """The absolute value of each lane."""
     return lanes(lanes), _function("llvm.fabs", lanes)
 
 
-@_instruction
+@instruction
 def highest_magnitude(_: Any, lanes: Any, others: Any) -> Any:
     """The greatest absolute value of two lanes of float32; of any that are no numbers, one of these."""
 
@@ -194,7 +189,7 @@ def highest_magnitude(_: Any, lanes: Any, others: Any) -> Any:
     return types.float32(lanes, others), code
 
 
-@_instruction
+@instruction
 def store_integers(_: Any, array: Any, index: Any, lanes: Any) -> Any:
     """Write lanes of float32, each rounded to the nearest integer, as lanes number `index` of an array of int16.
 
@@ -210,7 +205,7 @@ def store_integers(_: Any, array: Any, index: Any, lanes: Any) -> Any:
     return types.void(array, types.intp, lanes), code
 
 
-@_instruction
+@instruction
 def store_integer_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
     """Write two lanes as `store_integers` would, by turns, as pairs number `index`."""
 
@@ -225,7 +220,7 @@ def store_integer_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any)
     return types.void(array, types.intp, lanes, lanes), code
 
 
-@_instruction
+@instruction
 def kept(_: Any, lanes: Any) -> Any:
     """What `store_rounded` keeps of lanes of finite float32, as such."""
 
@@ -234,6 +229,13 @@ def kept(_: Any, lanes: Any) -> Any:
         return builder.bitcast(builder.and_(bits, _words(0xFFFF0000)), _singles.vector)
 
     return _singles(lanes), code
+
+
+def spread_value(builder: Any, number: Any, count: int) -> Any:
+    """So many lanes of one number, in LLVM's terms."""
+    empty = ir.Constant(ir.VectorType(number.type, count), ir.Undefined)
+    first = builder.insert_element(empty, number, _WORD(0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, count), [0] * count))
 
 
 def _rounded(builder: Any, lanes: Any) -> Any:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from mertric.kernels.jit import kernel
+from mertric.kernels.jit import instruction, kernel
 from mertric.kernels.lanes import (
     greatest,
     highest_magnitude,
@@ -31,8 +30,6 @@ from mertric.kernels.lines import singles
 from mertric.kernels.sizes import BLOCK, SINGLES, STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     Singles = NDArray[np.float32]
@@ -64,10 +61,6 @@ def scales_of(array: Integers) -> Singles:
     return array[0, numbers_of_scaled(array) :].view(np.float32)
 
 
-def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
-    return intrinsic(function)
-
-
 def place_of_scale(context: Any, builder: Any, kind: Any, array: Any, line: Any) -> Any:
     """The place of a line's scale, in LLVM's terms."""
     own = context.make_array(kind)(context, builder, array)
@@ -77,7 +70,7 @@ def place_of_scale(context: Any, builder: Any, kind: Any, array: Any, line: Any)
     return builder.gep(plane, [line])
 
 
-@_instruction
+@instruction
 def _store_scale(_: Any, array: Any, line: Any, scale: Any) -> Any:
     """Write the scale of a line of an array."""
 

@@ -12,15 +12,12 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import load, store
+from mertric.kernels.jit import instruction, kernel
+from mertric.kernels.lanes import load, spread_value, store
 from mertric.kernels.sizes import BLOCK, SINGLES, STEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -36,11 +33,7 @@ _BYTE, _WORD, _LONG, _SINGLE = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir
 _LANES = ir.VectorType(_SINGLE, SINGLES)
 
 
-def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
-    return intrinsic(function)
-
-
-@_instruction
+@instruction
 def _add_rows(
     _: Any, a: Any, at: Any, stride: Any, b: Any, packed: Any, count: Any, out: Any, to: Any, ahead: Any
 ) -> Any:
@@ -82,7 +75,7 @@ def _add_rows(
                 for j in range(_COLUMNS)
             ]
             for row, place in enumerate(places):
-                factor = _spread(builder, builder.load(builder.gep(place, [inner])))
+                factor = spread_value(builder, builder.load(builder.gep(place, [inner])), SINGLES)
                 for j in range(_COLUMNS):
                     found[row, j] = builder.call(add_product, [factor, factors[j], found[row, j]])
         following = builder.add(index, _LONG(_UNROLLED))
@@ -106,12 +99,6 @@ def _fetch(builder: Any, place: Any) -> None:
     name = "llvm.prefetch.p0i8"
     prefetch = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call]
     builder.call(prefetch, [builder.bitcast(place, _BYTE.as_pointer()), _WORD(0), _WORD(3), _WORD(1)])
-
-
-def _spread(builder: Any, number: Any) -> Any:
-    empty = ir.Constant(_LANES, ir.Undefined)
-    first = builder.insert_element(empty, number, _WORD(0))
-    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, SINGLES), [0] * SINGLES))
 
 
 @kernel()
