@@ -13,7 +13,7 @@ import pytest
 from kinds import HALF_ULP, KINDS, as_factors, gelu_of, left, narrow, normal, parted, read, rounded, stored, wide
 
 from mertric.kernels import dots, tiles
-from mertric.kernels.convolutions import round_columns, write_windows
+from mertric.kernels.convolutions import write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.factors import begin, end, multiply_block
 from mertric.kernels.jit import kernel
@@ -437,12 +437,3 @@ def test_write_windows(kind: str) -> None:
     expected[:, :5] = [padded[20 + 7 * row : 25 + 7 * row] for row in range(4)]
     expected[:, 5] = 1
     np.testing.assert_array_equal(windows, stored(expected, KINDS[kind], STEP))
-
-
-@pytest.mark.parametrize("kind", ["bf16", "bf16x3", "float32"])
-def test_round_columns(kind: str) -> None:
-    features = normal(6, 64)
-    rows = KINDS[kind].zeros(11 * 32)
-    round_columns(features, 16, 32, rows, 3)
-    expected = np.ascontiguousarray(np.pad(features[:, 16:48], ((3, 2), (0, 0))))
-    np.testing.assert_array_equal(rows, stored(expected, KINDS[kind], 32))

@@ -50,7 +50,7 @@ def store_interleaved(array: NDArray[np.uint16], index: int, lanes: Any, others:
 
 
 @kernel()
-def store_lanes_in_pieces(array: NDArray[np.uint16], index: int, lanes: Any) -> None:
+def _store_lanes(array: NDArray[np.uint16], index: int, lanes: Any) -> None:
     """Write the pieces of lanes of finite float32, as lanes number `index`; of numbers there are whole lanes."""
     store_rounded(array, index, lanes)
     if array.shape[0] > 1:
@@ -63,8 +63,8 @@ def store_lanes_in_pieces(array: NDArray[np.uint16], index: int, lanes: Any) -> 
 @kernel()
 def store_line_in_pieces(array: NDArray[np.uint16], place: int, first: Any, second: Any) -> None:
     """`mertric.kernels.factors.store_line` in bfloat16."""
-    store_lanes_in_pieces(array, place // SINGLES, first)
-    store_lanes_in_pieces(array, place // SINGLES + 1, second)
+    _store_lanes(array, place // SINGLES, first)
+    _store_lanes(array, place // SINGLES + 1, second)
 
 
 @kernel()

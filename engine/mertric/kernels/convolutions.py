@@ -1,4 +1,4 @@
-"""Samples and features laid out as factors, so that convolutions are products of their rows."""
+"""Samples laid out as factors, so that the first convolution is a product of their rows."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.kernels.factors import store_lanes, store_number
+from mertric.kernels.factors import store_number
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import load
-from mertric.kernels.sizes import SINGLES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,15 +36,3 @@ def write_windows(
         store_number(windows, line + taps, np.float32(1))
         for piece in range(windows.shape[0]):
             windows[piece, line + taps + 1 : line + columns] = 0
-
-
-@kernel()
-def round_columns(features: NDArray[np.float32], column: int, width: int, rows: Array, before: int) -> None:
-    """Write columns of features [frames, dim], `width` from `column` on, to rows from number `before` on.
-
-    Both are multiples of `SINGLES`; `rows` is [pieces, rows * width].
-    """
-    for frame in range(len(features)):
-        line, out = features[frame], (before + frame) * width // SINGLES
-        for j in range(width // SINGLES):
-            store_lanes(rows, out + j, load(line, column // SINGLES + j))

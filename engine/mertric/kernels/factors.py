@@ -16,7 +16,6 @@ import numpy as np
 from mertric.kernels.bfloat16 import (
     in_one_piece,
     room_for_pieces,
-    store_lanes_in_pieces,
     store_line_in_pieces,
     store_number_in_pieces,
 )
@@ -145,11 +144,6 @@ def pack_block(b: Array, packed: int, source: Singles, begin: int, stride: int) 
 
     Rows are `stride` numbers apart, whole lanes as `begin` is.
     """
-
-
-@by_numbers(uint16=store_lanes_in_pieces, float32=store)
-def store_lanes(array: Array, index: int, lanes: Any) -> None:
-    """Write lanes of finite float32, as lanes number `index`."""
 
 
 @by_numbers(uint16=store_line_in_pieces, float32=_store_line_of_singles, int16=store_scaled_line)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.fold import fold
-from mertric.kernels.convolutions import round_columns, write_windows
+from mertric.kernels.convolutions import write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
+from mertric.kernels.fourier import add_convolution
+from mertric.kernels.fourier import memory as memory_of_transforms
 from mertric.kernels.lines import zeros
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK, STEP
@@ -61,12 +63,11 @@ class FrontEnd:
         frames = self._bundle.frames(samples.size)
         clip = fold(self._first, samples)
         first = pack(clip.weights, self._kinds.first)
-        whole = zeros((_whole(frames), self._bundle.dim), np.float32)
-        features = whole[:frames]
+        features = np.empty((frames, self._bundle.dim), np.float32)
         chunks = -(-frames // self._chunk)
         chunks = min(frames, -(-chunks // self._team.threads) * self._team.threads)
         self._team.each(partial(self._convolve, clip, first, features), even_parts(frames, chunks))
-        self._team.each(partial(self._add_positions, whole, frames), range(len(self._weights.positions)))
+        self._team.each(partial(self._add_positions, features), range(self._bundle.position_groups))
         if self._weights.entry is not None:
             norm = partial(self._normalize, self._weights.entry, features)
             self._team.each(norm, even_parts(frames, min(frames, self._team.threads)))
@@ -78,9 +79,10 @@ class FrontEnd:
     def memory(self, frames: int) -> int:
         """Return about how many bytes the activations of a clip of so many frames take."""
         rows = self._bundle.rows_per_frame * (min(frames, self._chunk * self._team.threads) + 1)
-        kinds = self._kinds
+        kinds, width = self._kinds, self._bundle.dim // self._bundle.position_groups
         row = 3 * kinds.most.room(kinds.most.pitch(self._channels)) // 2 + kinds.first.room(self._steps * STEP)
-        return rows * row + 8 * frames * self._bundle.dim + kinds.positions.room(frames * self._bundle.dim)
+        group = 4 * frames * width + memory_of_transforms(frames, width, self._bundle.position_taps)
+        return rows * row + 8 * frames * self._bundle.dim + self._team.threads * group
 
     def _convolve(self, clip: FoldedClip, first: Array, features: NDArray[np.float32], chunk: tuple[int, int]) -> None:
         """Write the features of a chunk's frames, the one that it begins with to the one before its end."""
@@ -129,14 +131,14 @@ class FrontEnd:
         )
         return last
 
-    def _add_positions(self, features: NDArray[np.float32], frames: int, group: int) -> None:
-        """Add a group of the positional convolution to features, whole blocks of rows, `frames` of them the clip's."""
-        dense, width, taps = self._weights.positions[group], self._weights.width, self._bundle.position_taps
-        rows = self._kinds.positions.zeros((len(features) + taps) * width)
-        round_columns(features[:frames], group * width, width, rows, taps // 2)
-        dense_add(
-            *(rows, 0, width, dense.taps, dense.steps, frames, dense.weight),
-            *(0, width, dense.bias, True, features.reshape(-1), group * width, features.shape[1]),
+    def _add_positions(self, features: NDArray[np.float32], group: int) -> None:
+        """Add a group of the positional convolution to features."""
+        positions = self._weights.positions
+        bias, width = positions.biases[group], positions.biases.shape[1]
+        rows = np.ascontiguousarray(features[:, group * width : (group + 1) * width]).reshape(-1)
+        add_convolution(
+            *(rows, width, positions.taps, positions.spectra[group], positions.roots, bias),
+            *(features, group * width),
         )
 
     def _normalize(self, norm: Norm, features: NDArray[np.float32], part: tuple[int, int]) -> None:

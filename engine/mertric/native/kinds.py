@@ -17,14 +17,13 @@ class Kinds(NamedTuple):
 
     Attributes
     ----------
-    first, positions, most : Factors
-        Of the first convolution, of the positional one, and of all other products.
+    first, most : Factors
+        Of the first convolution, and of all other products but the positional one's, which are in float32.
     shared : bool
         Whether all threads share each step of a few rows, which pays where products take long.
     """
 
     first: Factors
-    positions: Factors
     most: Factors
     shared: bool
 
@@ -35,19 +34,17 @@ def _pieces(count: int) -> Kinds:
     Of the first convolution two at least: a clip's folded weights are its own, and so would their roundings be
     (`FoldedClip.split`).
     """
-    own = Factors(np.uint16, count)
-    return Kinds(Factors(np.uint16, max(2, count)), own, own, shared=False)
+    return Kinds(Factors(np.uint16, max(2, count)), Factors(np.uint16, count), shared=False)
 
 
 _SINGLE = Factors(np.float32)
-"""Also of int16's first convolution, whose weights are a clip's own, and of the positional one, whose rows overlap by
-less than the line that has a scale."""
+"""Also of int16's first convolution, whose weights are a clip's own."""
 
 KINDS: Mapping[tuple[str, str], Kinds] = {
     ("amx", "bf16"): _pieces(1),
     ("amx", "bf16x3"): _pieces(2),
     ("amx", "fp32"): _pieces(3),
-    ("avx512", "int16"): Kinds(_SINGLE, _SINGLE, Factors(np.int16), shared=True),
-    ("avx512", "fp32"): Kinds(_SINGLE, _SINGLE, _SINGLE, shared=True),
+    ("avx512", "int16"): Kinds(_SINGLE, Factors(np.int16), shared=True),
+    ("avx512", "fp32"): Kinds(_SINGLE, _SINGLE, shared=True),
 }
 """By provider and precision."""

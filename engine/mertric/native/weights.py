@@ -11,6 +11,7 @@ import numpy as np
 from mertric.bundle import POSITIONS, encoder_graph
 from mertric.initializers import Initializers
 from mertric.kernels.dense import pack
+from mertric.kernels.fourier import points, spectra, turns
 from mertric.kernels.lines import zeros
 from mertric.kernels.sizes import BLOCK, STEP
 from mertric.metrics.parallel import map_threads
@@ -93,6 +94,26 @@ class Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Positions:
+    """The positional convolution.
+
+    Attributes
+    ----------
+    spectra : list of float32
+        Of each group's taps, see `mertric.kernels.fourier.spectra`, flat.
+    roots : float32 [points, 2]
+        For its transforms.
+    biases : float32 [groups, width]
+    taps : int
+    """
+
+    spectra: list[Singles]
+    roots: Singles
+    biases: Singles
+    taps: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class FrontEndWeights:
     """The front end after its first convolution.
 
@@ -103,10 +124,7 @@ class FrontEndWeights:
     norm : Norm or None
         Before the projection.
     projection : Dense
-    positions : tuple of Dense
-        One for each group of the positional convolution, taps times width by width.
-    width : int
-        Channels of a group.
+    positions : Positions
     entry : Norm or None
         Of what enters the first layer.
     """
@@ -114,8 +132,7 @@ class FrontEndWeights:
     convolutions: tuple[Dense, ...]
     norm: Norm | None
     projection: Dense
-    positions: tuple[Dense, ...]
-    width: int
+    positions: Positions
     entry: Norm | None
 
 
@@ -129,8 +146,6 @@ def read_front_end(bundle: Bundle, precision: str, *, kinds: Kinds) -> FrontEndW
     """
     tensors = Initializers(bundle.frontend(precision, GRAPHS))
     positions = Initializers(bundle.graphs(precision) / POSITIONS)
-    width = bundle.dim // bundle.position_groups
-    biases = positions[f"{_POSITIONS}.bias"].reshape(-1, width)
     dense = partial(_dense, kinds.most)
     return FrontEndWeights(
         convolutions=tuple(
@@ -139,10 +154,7 @@ def read_front_end(bundle: Bundle, precision: str, *, kinds: Kinds) -> FrontEndW
         ),
         norm=_optional_norm(tensors, f"{_PROJECTION}.layer_norm"),
         projection=dense(tensors[f"{_PROJECTION}.projection.weight"], tensors[f"{_PROJECTION}.projection.bias"]),
-        positions=tuple(
-            _dense(kinds.positions, *group) for group in zip(_groups(positions, width), biases, strict=True)
-        ),
-        width=width,
+        positions=_positions(positions, bundle.position_groups),
         entry=_optional_norm(positions, "encoder.layer_norm"),
     )
 
@@ -185,11 +197,19 @@ def _convolution(tensors: Tensors, number: int) -> Singles:
     )
 
 
-def _groups(tensors: Tensors, width: int) -> Singles:
-    """Return the positional convolution's matrices, [groups, taps * width, width]."""
-    weight = tensors[f"{_POSITIONS}.weight"]
-    taps = weight.shape[2]
-    return weight.reshape(-1, width, width, taps).transpose(0, 3, 2, 1).reshape(-1, taps * width, width)
+def _positions(tensors: Tensors, groups: int) -> Positions:
+    weight, bias = tensors[f"{_POSITIONS}.weight"], tensors[f"{_POSITIONS}.bias"]
+    dim, width, taps = weight.shape
+    roots = turns(points(taps))
+    return Positions(
+        spectra=map_threads(
+            lambda own: spectra(own.transpose(2, 1, 0), roots).reshape(-1),
+            weight.reshape(groups, dim // groups, width, taps),
+        ),
+        roots=roots,
+        biases=np.array(bias).reshape(groups, width),
+        taps=taps,
+    )
 
 
 def _sliced(tensors: Tensors, name: str, axis: int = 0) -> Singles:
