@@ -72,6 +72,29 @@ def test_several_processes_share_one_fresh_cache(tmp_path: Path) -> None:
     assert report.endswith(" 0")
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_has_to_be_compiled_is_said_once(tmp_path: Path, *, kept: bool) -> None:
+    nowhere = """
+from numba.core import caching
+for locator in caching.CacheImpl._locator_classes:
+    locator.from_function = classmethod(lambda cls, function, path: None)
+"""
+    program = f"""
+import logging, sys, numba
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
+{"" if kept else nowhere}
+numba.njit(lambda x: x)(1)
+{SCORE}
+frame_squared_errors(*(np.zeros((2, 16)) for _ in range(2)), np.empty(2))  # another version
+"""
+    once = ", once" if kept else ""
+    said = f"mertric.kernels.jit: Compiling kernels for this processor{once}, which may take half a minute."
+    expected = [said, "0.75"]
+    environment = {"NUMBA_CACHE_DIR": str(tmp_path)}
+    assert _output(_run(program, **environment)).splitlines()[:-1] == expected
+    assert _output(_run(program, **environment)).splitlines()[:-1] == (["0.75"] if kept else expected)
+
+
 @pytest.mark.parametrize("kept", [0, 40])
 @pytest.mark.parametrize("ending", ["nbi", "nbc"])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, kept: int, ending: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import sys
 import warnings
 from typing import TYPE_CHECKING
@@ -75,12 +76,21 @@ def _show_warning(
     click.echo(f"warning: {message}{where}", err=True)
 
 
+class _Echo(logging.Handler):
+    """Shows what mertric logs on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
 def main() -> None:
     """Run the command line; a `MertricError`, and what the system refuses, becomes a message and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that cannot be shown is shown escaped
     warnings.showwarning = _show_warning
+    logging.getLogger("mertric").setLevel(logging.INFO)
+    logging.getLogger("mertric").addHandler(_Echo())
     try:
         cli(prog_name="mertric")
     except MertricError as error:

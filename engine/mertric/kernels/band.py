@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.kernels.copies import copy
 from mertric.kernels.jit import kernel
 from mertric.kernels.multiply import add_product
 from mertric.kernels.panel import reflect_panel
@@ -55,17 +56,17 @@ def reduce_to_band(a: NDArray[np.float64], width: int) -> tuple[NDArray[np.float
     for k in range(0, rows, width):
         block, end = k // width, k + width
         reflect_panel(a[k:end, k:], right[:width, k:], y[k:, :width], t)
-        diagonal[block] = a[k:end, k:end]
+        copy(a[k:end, k:end], diagonal[block])
         if end == rows:
             break
         w, rest = left[end:, :width], a[end:, end:]
-        small[:] = t.T
+        copy(t.T, small)
         _set_product(ty[k:, :width], y[k:, :width], small[:, :width])
         _set_product(w, a[end:, k:], ty[k:, :width])
         add_product(a[end:, k:end], w, right[:width, k:end], -1.0)
-        edge[:, end:] = a[end:, k:end].T
+        copy(a[end:, k:end].T, edge[:, end:])
         reflect_panel(edge[:, end:], v[:, end:], left[end:, width:], t)
-        below[block + 1] = edge[:, end : end + width].T
+        copy(edge[:, end : end + width].T, below[block + 1])
         _set_product(inner[:, end:], v[:, end:], rest)
         _set_product(small[:, :width], v[:, end:], w)
         add_product(inner[:, end:], small[:, :width], right[:width, end:], -1.0)

@@ -170,19 +170,24 @@ def add_convolution(
                 for point in range(size):
                     _read(own, 2 * point, rows, start + point, frames, lanes, j)
                     _read(own, 2 * point + 1, rows, start + hop + point, frames, lanes, j)
-                place = (pair * lanes + j) * room
-                given[place : place + room] = transform(own, spare, roots)
+                _copy(transform(own, spare, roots), 0, given, (pair * lanes + j) * 2 * size, 2 * size)
         _multiply(given, found, count, width, weight, size)
         for pair in range(count):
             for j in range(lanes):
-                place = (pair * lanes + j) * room
-                own[:] = found[place : place + room]
+                _copy(found, (pair * lanes + j) * 2 * size, own, 0, 2 * size)
                 back = transform(own, spare, roots)
                 start, shift = 2 * hop * (begin + pair), column // SINGLES + j
                 for point in range(min(hop, frames - start)):
                     _add(out, start + point, shift, load(back, 2 * point + 1) + load(bias, j))
                 for point in range(min(hop, frames - start - hop)):
                     _add(out, start + hop + point, shift, load(back, 2 * point) + load(bias, j))
+
+
+@kernel()
+def _copy(source: Singles, first: int, out: Singles, to: int, count: int) -> None:
+    """Copy lanes; a slice does the same, but takes 4 s to compile."""
+    for i in range(count):
+        store(out, to + i, load(source, first + i))
 
 
 @kernel()

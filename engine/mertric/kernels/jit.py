@@ -9,12 +9,14 @@ written, kernels are compiled in memory, once a process.
 from __future__ import annotations
 
 import hashlib
+import logging
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
+from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.extending import intrinsic, overload
 
@@ -22,6 +24,8 @@ from mertric.kernels.processor import why_no_tiles, why_no_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_LOGGER = logging.getLogger(__name__)
 
 # Sums may be reordered and contracted, so that they vectorise; NaN and infinity keep their meaning.
 FASTMATH = {"reassoc", "contract", "nsz", "arcp"}
@@ -60,6 +64,25 @@ class _Cache(FunctionCache):
     def save_overload(self, sig: object, data: object) -> None:
         with suppress(Exception):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+
+
+class _Announcement(event.Listener):
+    """Logs, once, that kernels are being compiled, which may take longer than the work that they are for."""
+
+    _said = False
+
+    def on_start(self, event: Any) -> None:
+        dispatcher = event.data["dispatcher"]
+        if not self._said and dispatcher.py_func.__module__.startswith(__package__):
+            self._said = True
+            kept = ", once" if isinstance(dispatcher._cache, _Cache) else ""
+            _LOGGER.info("Compiling kernels for this processor%s, which may take half a minute.", kept)
+
+    def on_end(self, event: Any) -> None:
+        """Nothing: others follow it."""
+
+
+event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
 
 
 def kernel(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.kernels.copies import copy
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, spread, square_root, store
 from mertric.kernels.sizes import LANES
@@ -93,7 +94,7 @@ def band_log_determinants(
                     product = zero
                     for k in range(LANES):
                         total += weights[group * LANES + k] * np.log1p(factors[k])
-            upper[:] = lower[width:]
+            copy(lower[width:], upper)
     return total
 
 

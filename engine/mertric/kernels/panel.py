@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.kernels.copies import copy
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, spread, store, total
 from mertric.kernels.multiply import add_product
@@ -51,12 +52,13 @@ def reflect_panel(
         beta, scale, t[p, p] = _reflector(panel[p, p:])
         v[p, :p] = 0.0
         v[p, p] = 1.0
-        v[p, p + 1 :] = panel[p, p + 1 :] * scale
+        for k in range(p + 1, panel.shape[1]):
+            v[p, k] = panel[p, k] * scale
         for i in range((p + 1) // ROWS * ROWS, width, ROWS):  # rows before p are zero where v is not
             _reflect_rows(panel[i], panel[i + 1], panel[i + 2], panel[i + 3], v[p], t[p, p])
         panel[p, p] = beta
         panel[p, p + 1 :] = 0.0
-    across[:] = v.T
+    copy(v.T, across)
     overlaps = np.zeros((width, width))
     add_product(overlaps[:, :width], v, across, 1.0)
     for p in range(1, width):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.kernels.copies import copy
 from mertric.kernels.jit import kernel
 from mertric.kernels.multiply import ROWS, add_product
 from mertric.kernels.panel import reflect_panel
@@ -41,11 +42,11 @@ def absorb(lower: NDArray[np.float64], frames: NDArray[np.float64]) -> None:
     t, upper, part = np.empty((WIDTH, WIDTH)), np.empty((WIDTH, WIDTH)), np.empty((ROWS, WIDTH))
     for k in range(0, dim, WIDTH):
         end = k + WIDTH
-        panel[:, :WIDTH] = lower[k:end, k:end]
-        panel[:, WIDTH:] = frames[k:end]
+        copy(lower[k:end, k:end], panel[:, :WIDTH])
+        copy(frames[k:end], panel[:, WIDTH:])
         reflect_panel(panel[:, : WIDTH + n], v[:, : WIDTH + n], across[:, :WIDTH], t)
-        lower[k:end, k:end] = panel[:, :WIDTH]
-        upper[:] = t.T
+        copy(panel[:, :WIDTH], lower[k:end, k:end])
+        copy(t.T, upper)
         scaled[:] = 0.0
         add_product(scaled[:, :WIDTH], across[:, :WIDTH], upper[:, :WIDTH], 1.0)
         for i in range(end, dim, ROWS):  # rows stay in the cache between both products
