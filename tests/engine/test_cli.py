@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import logging
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import mertric
-from mertric.cli import cli
+from mertric.cli import cli, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -302,3 +303,12 @@ def test_pairs_that_go_by_an_identifier_are_said(run: Run, write_wav: Callable[.
     manifest.write_text("reference,estimate,model\nr/same.wav,e/out_id_1.wav,m\n")
     _, _, err = run("score", manifest, "--metrics", "waveform_mse")
     assert "pairs go by" not in err
+
+
+def test_what_is_logged_is_shown_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(
+        "mertric.cli.cli", lambda **_: logging.getLogger("mertric.kernels").info("Compiling %s.", "all")
+    )
+    for _ in range(2):
+        main()
+        assert capsys.readouterr().err == "Compiling all.\n"

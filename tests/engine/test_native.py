@@ -466,3 +466,15 @@ def test_why_there_are_no_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert processor.why_no_vectors.__wrapped__() is None
     monkeypatch.setattr(processor.config, "CPU_NAME", "generic")
     assert "NUMBA_CPU_NAME" in processor.why_no_vectors.__wrapped__()
+
+
+def test_positions_of_a_single_group(tmp_path: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All columns are the group's, and more blocks than are computed at once add to what the next ones read."""
+    monkeypatch.setattr(export, "compare_precisions", lambda *_, **__: [])
+    config = dataclasses.replace(SUITED, num_conv_pos_embedding_groups=1, num_conv_pos_embeddings=16)
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", config, seed=3)
+    export_checkpoint(checkpoint, tmp_path / "bundle", provenance=Provenance(model="one", trained=False), precisions=[])
+    clip = sound(1200 * 320)
+    expected = Encoder(tmp_path / "bundle", provider="cpu").embed_samples(clip, layers=[0]).hidden
+    got = natively(tmp_path / "bundle", "avx512:fp32").embed_samples(clip, layers=[0]).hidden
+    assert relative(got, expected).max() < 4e-6

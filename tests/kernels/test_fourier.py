@@ -50,7 +50,7 @@ def added(features: Singles, column: int, weight: Singles, bias: Singles) -> Sin
     return out
 
 
-@pytest.mark.parametrize("frames", [1, 56, 57, 112, 113, 200, 912, 1000])
+@pytest.mark.parametrize("frames", [1, 56, 57, 112, 113, 200, 896, 912, 1000])
 @pytest.mark.parametrize(("taps", "width"), [(9, 16), (8, 32), (1, 16), (12, 48)])
 def test_a_group_of_columns(frames: int, taps: int, width: int) -> None:
     """Of blocks of 56 rows, which 9 taps have: one, two and more, whole or not, and more than are computed at once."""
@@ -75,4 +75,5 @@ def test_silent_blocks_stay_silent() -> None:
 
 
 def test_memory_is_that_of_some_blocks_at_most() -> None:
+    assert memory(374, 48, 128) == 4 * 256 * 2 * (2 * 2 * 48 + 2 * 16)
     assert 0 < memory(10, 48, 128) < memory(374, 48, 128) < memory(10000, 48, 128) == memory(100000, 48, 128) < 4e6

@@ -73,14 +73,26 @@ def _show_warning(
 ) -> None:
     """Show what mertric warns of as a message; what libraries do, with where it comes from."""
     where = "" if category is UserWarning else f" ({category.__name__}, {filename}:{lineno})"
-    click.echo(f"warning: {message}{where}", err=True)
+    _write(f"warning: {message}{where}")
 
 
 class _Echo(logging.Handler):
     """Shows what mertric logs on standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        try:
+            _write(self.format(record))
+        except Exception:  # as `logging.StreamHandler` does
+            self.handleError(record)
+
+
+_ECHO = _Echo()
+
+
+def _write(text: str) -> None:
+    """Write a line to standard error, which a progress bar takes in and `click.echo` would go past."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{text}\n")
 
 
 def main() -> None:
@@ -90,7 +102,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a name that cannot be shown is shown escaped
     warnings.showwarning = _show_warning
     logging.getLogger("mertric").setLevel(logging.INFO)
-    logging.getLogger("mertric").addHandler(_Echo())
+    logging.getLogger("mertric").addHandler(_ECHO)
     try:
         cli(prog_name="mertric")
     except MertricError as error:

@@ -1,6 +1,6 @@
 """Copies of parts of arrays.
 
-What Numba makes of an assignment to a slice takes seconds to compile, most of it the message of an error.
+What Numba makes of an assignment of an array to a slice takes seconds to compile, most of it the message of an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @kernel()
 def copy(source: NDArray[Any], out: NDArray[Any]) -> None:
-    """Write one array [rows, columns] over another."""
+    """Write one array [rows, columns] over another of that shape, which is not checked and no part of it."""
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
             out[i, j] = source[i, j]

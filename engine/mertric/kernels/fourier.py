@@ -1,7 +1,7 @@
 """Convolutions of many taps over time, by Fourier transforms.
 
-Rows of a group of channels are taken in blocks that overlap by the taps, two blocks as the real and the imaginary part
-of one. Their transform times that of the taps, transformed back, is both blocks' outputs, but for the last ones, for
+Rows of a group of channels are taken in blocks that overlap by the taps but one, two blocks as the two parts of complex
+ones. Their transform times that of the taps, transformed back, is both blocks' outputs, but for the last ones, for
 which the circle of the transform begins again (overlap-save, Stockham 1966). A block then takes a complex product of
 channels by channels for every two of its points, where each of its rows would take a real one for every tap.
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     Singles = NDArray[np.float32]
 
 _PAIRS = 8
-"""Pairs of blocks at a time: what they take stays in the second-level cache."""
+"""Pairs of blocks at a time, which each reading of the spectra serves."""
 
 
 def memory(frames: int, width: int, taps: int) -> int:
     """Return how many bytes `add_convolution` works in."""
     size = points(taps)
-    pairs = min(_PAIRS, int(_pairs(frames, size - taps + 1)))
-    return 16 * pairs * size * width
+    pairs = min(_PAIRS, -(-frames // (2 * (size - taps + 1))))
+    return 16 * size * (pairs * width + SINGLES)
 
 
 def points(taps: int) -> int:
@@ -131,11 +131,6 @@ def _turn(rows: Singles, place: int, real: Any, imaginary: Any, c: Any, s: Any) 
 
 
 @kernel()
-def _pairs(frames: int, hop: int) -> int:
-    return (frames + 2 * hop - 1) // (2 * hop)
-
-
-@kernel()
 def add_convolution(
     rows: Singles, width: int, taps: int, weight: Singles, roots: Singles, bias: Singles, out: Singles, column: int
 ) -> None:
@@ -144,7 +139,7 @@ def add_convolution(
     Parameters
     ----------
     rows : float32 [frames * width]
-        What it reads; before and after that there are zeros.
+        What it reads, no part of `out`; before and after that there are zeros.
     width, taps
         Channels, and how many taps there are, of which half are before a frame.
     weight
@@ -158,7 +153,7 @@ def add_convolution(
     """
     size, lanes, frames = len(roots), width // SINGLES, len(rows) // width
     hop, room = size - taps + 1, 2 * size * SINGLES
-    pairs = _pairs(frames, hop)
+    pairs = -(-frames // (2 * hop))
     most = min(pairs, _PAIRS)
     given, found, spare = singles(most * lanes * room), singles(most * lanes * room), singles(room)
     own = singles(room)
@@ -185,7 +180,7 @@ def add_convolution(
 
 @kernel()
 def _copy(source: Singles, first: int, out: Singles, to: int, count: int) -> None:
-    """Copy lanes; a slice does the same, but takes 4 s to compile."""
+    """Copy lanes."""
     for i in range(count):
         store(out, to + i, load(source, first + i))
 

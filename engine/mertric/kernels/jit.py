@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
-from numba.core import event
 from numba.core.caching import FunctionCache
+from numba.core.event import Listener, register
 from numba.extending import intrinsic, overload
 
 from mertric.kernels.processor import why_no_tiles, why_no_vectors
@@ -66,14 +66,15 @@ class _Cache(FunctionCache):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
 
 
-class _Announcement(event.Listener):
+class _Announcement(Listener):
     """Logs, once, that kernels are being compiled, which may take longer than the work that they are for."""
 
     _said = False
 
     def on_start(self, event: Any) -> None:
         dispatcher = event.data["dispatcher"]
-        if not self._said and dispatcher.py_func.__module__.startswith(__package__):
+        module = dispatcher.py_func.__module__ or ""  # what `exec` makes may have none
+        if not self._said and module.startswith("mertric."):
             self._said = True
             kept = ", once" if isinstance(dispatcher._cache, _Cache) else ""
             _LOGGER.info("Compiling kernels for this processor%s, which may take half a minute.", kept)
@@ -82,7 +83,7 @@ class _Announcement(event.Listener):
         """Nothing: others follow it."""
 
 
-event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
+register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]
 
 
 def kernel(

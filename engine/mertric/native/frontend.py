@@ -12,7 +12,7 @@ from mertric.kernels.convolutions import write_windows
 from mertric.kernels.dense import dense_add, dense_narrow, pack
 from mertric.kernels.fourier import add_convolution
 from mertric.kernels.fourier import memory as memory_of_transforms
-from mertric.kernels.lines import zeros
+from mertric.kernels.lines import empty, zeros
 from mertric.kernels.norm import normalize, round_rows
 from mertric.kernels.sizes import BLOCK, STEP
 from mertric.native.weights import read_front_end
@@ -63,7 +63,7 @@ class FrontEnd:
         frames = self._bundle.frames(samples.size)
         clip = fold(self._first, samples)
         first = pack(clip.weights, self._kinds.first)
-        features = np.empty((frames, self._bundle.dim), np.float32)
+        features = empty((frames, self._bundle.dim), np.float32)
         chunks = -(-frames // self._chunk)
         chunks = min(frames, -(-chunks // self._team.threads) * self._team.threads)
         self._team.each(partial(self._convolve, clip, first, features), even_parts(frames, chunks))
@@ -135,7 +135,7 @@ class FrontEnd:
         """Add a group of the positional convolution to features."""
         positions = self._weights.positions
         bias, width = positions.biases[group], positions.biases.shape[1]
-        rows = np.ascontiguousarray(features[:, group * width : (group + 1) * width]).reshape(-1)
+        rows = features[:, group * width : (group + 1) * width].copy().reshape(-1)
         add_convolution(
             *(rows, width, positions.taps, positions.spectra[group], positions.roots, bias),
             *(features, group * width),
