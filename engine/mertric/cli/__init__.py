@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mertric.cli.messages import say
 from mertric.errors import MertricError, problem_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _show_warning(
 ) -> None:
     """Show what mertric warns of as a message; what libraries do, with where it comes from."""
     where = "" if category is UserWarning else f" ({category.__name__}, {filename}:{lineno})"
-    _write(f"warning: {message}{where}")
+    say(f"warning: {message}{where}")
 
 
 class _Echo(logging.Handler):
@@ -81,18 +82,12 @@ class _Echo(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            _write(self.format(record))
+            say(self.format(record))
         except Exception:  # as `logging.StreamHandler` does
             self.handleError(record)
 
 
 _ECHO = _Echo()
-
-
-def _write(text: str) -> None:
-    """Write a line to standard error, which a progress bar takes in and `click.echo` would go past."""
-    if sys.stderr is not None:
-        sys.stderr.write(f"{text}\n")
 
 
 def main() -> None:

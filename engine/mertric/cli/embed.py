@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mertric.cli.messages import say
 from mertric.cli.options import (
     FOLDER,
     PATH,
@@ -109,7 +110,7 @@ def command(
             if problem:
                 failed += 1
                 stale = f" {target} is of an earlier run." if os.path.exists(target) else ""  # noqa: PTH110
-                click.echo(f"mertric: {problem}{stale}", err=True)
+                say(f"mertric: {problem}{stale}")
     click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
     if failed:
         sys.exit(2 if failed == len(jobs) else 1)
