@@ -58,6 +58,12 @@ def parted(x: NDArray[np.float32], pieces: int = 1) -> NDArray[np.uint16]:
     return np.stack(found)
 
 
+def zeros_of(kind: Factors, numbers: int) -> NDArray[Any]:
+    array = kind.empty(numbers)
+    array.fill(0)
+    return array
+
+
 def stored(x: NDArray[np.float32], kind: Factors, stride: int) -> NDArray[Any]:
     """Rows [rows, n] as factors, so many numbers apart; between them is what nothing reads."""
     rows, n = x.shape

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from kinds import HALF_ULP, KINDS, LEFT, normal, read, rounded, stored
+from kinds import HALF_ULP, KINDS, LEFT, normal, read, rounded, stored, zeros_of
 
 from mertric.kernels.attention import SPAN, attend, pack_keys, pack_values
 from mertric.kernels.dense import dense_narrow, pack
@@ -61,7 +61,7 @@ def attention_of_blocks(
     dense_narrow(*rows[:3], 1, dim // STEP, frames, one, 0, dim, none, False, none, queries, 0, stride)
     pack_keys(*rows, frames, two, 0, dim, blocks, before, heads, keys)
     pack_values(*rows, frames, three, 0, dim, blocks, before, values)
-    out = own_kind.zeros((count + 2) * BLOCK * stride)
+    out = zeros_of(own_kind, (count + 2) * BLOCK * stride)
     scale, asked = np.float32(head_dim**-0.5), slice(first * BLOCK, min(frames, (first + count) * BLOCK))
     for head in range(heads):
         attend(

@@ -46,7 +46,8 @@ def added(features: Singles, column: int, weight: Singles, bias: Singles) -> Sin
     taps, width, _ = weight.shape
     roots, out = turns(points(taps)), features.copy()
     rows = np.ascontiguousarray(features[:, column : column + width]).reshape(-1)
-    add_convolution(rows, width, taps, spectra(weight, roots).reshape(-1), roots, bias, out, column)
+    own = spectra(weight, roots).reshape(-1)
+    add_convolution(rows, taps, own, roots, bias, out.reshape(-1), column, out.shape[1])
     return out
 
 
@@ -72,6 +73,15 @@ def test_silent_blocks_stay_silent() -> None:
     features, weight, bias = np.zeros((400, 16), np.float32), normal(16, 16, 16, seed=1), np.zeros(16, np.float32)
     features[399] = 1
     assert not added(features, 0, weight, bias)[:300].any()
+
+
+def test_one_block_of_a_pair_is_heard_in_the_other_by_roundings_only() -> None:
+    """The first 49 rows are one block of 64 points, which sees none of the last ones."""
+    features, weight, bias = np.zeros((98, 16), np.float32), normal(16, 16, 16, seed=1), np.zeros(16, np.float32)
+    features[70:] = normal(28, 16, seed=2)
+    found = added(features, 0, weight, bias)
+    assert np.abs(found[:49]).max() < 1e-5
+    assert np.abs(found[70:] - features[70:]).max() > 1
 
 
 def test_memory_is_that_of_some_blocks_at_most() -> None:

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from kinds import HALF_ULP, KINDS, as_factors, gelu_of, left, narrow, normal, parted, read, rounded, stored, wide
+from kinds import (
+    HALF_ULP,
+    KINDS,
+    as_factors,
+    gelu_of,
+    left,
+    narrow,
+    normal,
+    parted,
+    read,
+    rounded,
+    stored,
+    wide,
+    zeros_of,
+)
 
 from mertric.kernels import dots, tiles
 from mertric.kernels.convolutions import write_windows
@@ -64,9 +78,8 @@ def test_rows_lie_an_odd_number_of_lines_apart(numbers: int, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_room_is_what_arrays_take(kind: str) -> None:
-    assert KINDS[kind].empty(96).nbytes == KINDS[kind].zeros(96).nbytes == KINDS[kind].room(96)
+    assert KINDS[kind].empty(96).nbytes == KINDS[kind].room(96)
     assert KINDS[kind].empty(5, 64).nbytes == 5 * KINDS[kind].room(64)
-    assert not KINDS[kind].zeros(96).any()
 
 
 def unpacked(packed: NDArray[Any], kind: str, inner: int, columns: int) -> NDArray[np.float64]:
@@ -237,7 +250,7 @@ def test_a_block_that_is_not_full(rows: int, kind: str) -> None:
     for out in multiplied(kind, a, 0, 2 * STEP, rows, 1, b, 0, 2):
         np.testing.assert_allclose(out[:rows], expected, rtol=0, atol=1e-5)
     total, given = np.ones((BLOCK, BLOCK), np.float32), (a, 0, 2 * STEP, 1, 2, rows, b, 0, BLOCK)
-    out, none = KINDS[kind].zeros(BLOCK * BLOCK), np.zeros(BLOCK, np.float32)
+    out, none = zeros_of(KINDS[kind], BLOCK * BLOCK), np.zeros(BLOCK, np.float32)
     dense_add(*given, none, False, total.reshape(-1), 0, BLOCK)
     dense_narrow(*given, none, False, none, out, 0, BLOCK)
     np.testing.assert_allclose(total[:rows], 1 + expected, rtol=0, atol=1e-5)
@@ -250,7 +263,7 @@ def test_a_block_that_is_not_full(rows: int, kind: str) -> None:
 def test_some_columns_of_many(kind: str) -> None:
     rows, matrix, bias = normal(32, 64), normal(64, 128, seed=1) / 8, normal(128, seed=2)
     given = (stored(rows, KINDS[kind], 64), 0, 64, 1, 2, 32, pack(matrix, KINDS[kind]), 32, 96, bias, False)
-    total, out = np.zeros((32, 128), np.float32), KINDS[kind].zeros(32 * 128)
+    total, out = np.zeros((32, 128), np.float32), zeros_of(KINDS[kind], 32 * 128)
     dense_add(*given, total.reshape(-1), 0, 128)
     dense_narrow(*given, 0 * bias, out, 0, 128)
     expected = product_of(rows, matrix, kind) + bias
@@ -280,7 +293,7 @@ def test_products_of_pairs_where_there_is_no_vnni() -> None:
 def test_no_number_among_integers_is_none_after_a_product(place: int) -> None:
     kind, x = KINDS["int16"], np.ones((BLOCK, STEP), np.float32)
     x[3, place] = np.nan
-    a = kind.zeros(x.size)
+    a = zeros_of(kind, x.size)
     round_rows(x, a, 0, STEP)
     for out in multiplied("int16", a, 0, STEP, BLOCK, 1, pack(np.ones((STEP, BLOCK), np.float32), kind), 0, 1):
         assert np.isnan(out[3]).all()
@@ -330,7 +343,7 @@ def test_products_and_what_follows_them(blocks: int, inner: int, columns: int, k
     close = {"rtol": left(KINDS[kind]), "atol": SUMS[kind]}
     given = (stored(rows, KINDS[kind], inner), 0, inner, 1, inner // STEP, blocks * BLOCK, pack(matrix, KINDS[kind]))
     height, width = len(rows) + 1, columns + STEP
-    out = KINDS[kind].zeros(height * width)
+    out = zeros_of(KINDS[kind], height * width)
     dense_narrow(*given, 0, columns, bias, True, mean, out, width + STEP, width)
     found, expected = read(out, KINDS[kind], height, width), gelu_of(product) - mean
     if kind == "int16":
@@ -352,10 +365,10 @@ def test_a_product_of_some_columns(kind: str) -> None:
     rows, matrix, bias = normal(64, 64), normal(64, 96, seed=1) / 8, normal(96, seed=2)
     total = np.ones((64, 96), np.float32)
     given = (stored(rows, KINDS[kind], 64), 0, 64, 1, 2, 64, pack(matrix, KINDS[kind]))
-    dense_add(*given, 0, 48, bias, True, total.reshape(-1), 0, 96)
+    dense_add(*given, 0, 64, bias, True, total.reshape(-1), 0, 96)
     expected = gelu_of(product_of(rows, matrix, kind) + bias)
-    np.testing.assert_allclose(total[:, :48], 1 + expected[:, :48], rtol=1e-5, atol=SUMS[kind])
-    np.testing.assert_array_equal(total[:, 48:], 1)
+    np.testing.assert_allclose(total[:, :64], 1 + expected[:, :64], rtol=1e-5, atol=SUMS[kind])
+    np.testing.assert_array_equal(total[:, 64:], 1)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "int16"])
@@ -391,7 +404,7 @@ def test_normalize(replace: bool, kind: str) -> None:
     double = x.astype(np.float64)
     deviations = double - double.mean(axis=1, keepdims=True)
     expected = deviations / np.sqrt(np.square(deviations).mean(axis=1, keepdims=True) + 1e-5) * weight + bias
-    before, out = x.copy(), KINDS[kind].zeros(6 * 128)
+    before, out = x.copy(), zeros_of(KINDS[kind], 6 * 128)
     normalize(x, weight, bias, np.float32(1e-5), replace, out, 128 + STEP, 128)
     rows = read(out, KINDS[kind], 6, 128)
     close = 1e-5 if kind != "int16" else 1e-5 + left(KINDS[kind]) * np.abs(expected).max()
@@ -405,7 +418,7 @@ def test_normalize(replace: bool, kind: str) -> None:
 def test_round_rows(kind: str) -> None:
     x = normal(4, 64) * np.float32(100)
     x[0, 5] = -1000  # the largest of its line is below 0
-    out = KINDS[kind].zeros(5 * 96)
+    out = zeros_of(KINDS[kind], 5 * 96)
     round_rows(x, out, 96, 96)
     found = read(out, KINDS[kind], 5, 96)
     np.testing.assert_allclose(found[1:, :64], as_factors(x, KINDS[kind]), rtol=ROUNDED[kind])

@@ -7,7 +7,7 @@ convolution's do. Products take
 - `taps`, `steps`: a row is so many runs of so many steps, each run half a stride after the one before;
 - `rows`: how many; in whole blocks there must be room to read them;
 - `weight`: the packed second factor, see `pack`;
-- `first`, `last`: the columns to compute, without the last one; multiples of `BLOCK`, `last` of `SINGLES` to add them;
+- `first`, `last`: the columns to compute, without the last one; multiples of `BLOCK`;
 - `bias`: float32, for each of them;
 - `activate`: whether the GELU follows.
 """
@@ -147,11 +147,11 @@ def dense_add(
     blocks = (rows + BLOCK - 1) // BLOCK
     group = _group(blocks, inner, a.shape[0] * a.itemsize)
     for start in range(0, blocks, group):
-        for n in range(first // BLOCK, (last + BLOCK - 1) // BLOCK):
+        for n in range(first // BLOCK, last // BLOCK):
             for m in range(start, min(start + group, blocks)):
                 for i in range(multiply_blocks(a, at, stride, taps, steps, rows, weight, m, n, product)):
                     line = (to + (m * BLOCK + i) * out_stride) // SINGLES
-                    for j in range(n * _WIDTH, min((n + 1) * _WIDTH, last // SINGLES)):
+                    for j in range(n * _WIDTH, (n + 1) * _WIDTH):
                         value = load(product, i * _WIDTH + j - n * _WIDTH) + load(bias, j)
                         if activate:
                             value = gelu(value) if coarse(a) else fine_gelu(value)

@@ -74,12 +74,6 @@ class Factors:
         """Return room for numbers, the last axis; others come before the pieces."""
         return empty((*shape[:-1], self.pieces, self._places(shape[-1])), self.dtype)
 
-    def zeros(self, numbers: int) -> Array:
-        """Return so many zeros."""
-        array = self.empty(numbers)
-        array.fill(0)
-        return array
-
     def _places(self, numbers: int) -> int:
         return with_scales(numbers) if self.dtype == np.int16 else numbers
 

@@ -17,7 +17,7 @@ import numpy as np
 from mertric.kernels.activations import fine_gelu
 from mertric.kernels.jit import kernel
 from mertric.kernels.lanes import load, spread, store
-from mertric.kernels.lines import singles, zeros
+from mertric.kernels.lines import empty, singles
 from mertric.kernels.sizes import SINGLES
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def spectra(taps: Singles, roots: Singles) -> Singles:
         over the rows is not reversed, and over the size. The other frequencies' are these conjugated.
     """
     size, width = len(roots), taps.shape[1]
-    found = zeros((size // 2 + 1, width // SINGLES, width, 2, SINGLES), np.float32)
+    found = empty((size // 2 + 1, width // SINGLES, width, 2, SINGLES), np.float32)
     _transform_taps(np.ascontiguousarray(taps).reshape(-1), len(taps), width, roots, found.reshape(-1))
     return found
 
@@ -132,26 +132,33 @@ def _turn(rows: Singles, place: int, real: Any, imaginary: Any, c: Any, s: Any) 
 
 @kernel()
 def add_convolution(
-    rows: Singles, width: int, taps: int, weight: Singles, roots: Singles, bias: Singles, out: Singles, column: int
+    rows: Singles,
+    taps: int,
+    weight: Singles,
+    roots: Singles,
+    bias: Singles,
+    out: Singles,
+    to: int,
+    out_stride: int,
 ) -> None:
-    """Add the GELU of a group's convolution, of stride 1, to its columns of the features.
+    """Add the GELU of a group's convolution, of stride 1, to rows of `out` from `to` on, so many numbers apart.
 
     Parameters
     ----------
     rows : float32 [frames * width]
         What it reads, no part of `out`; before and after that there are zeros.
-    width, taps
-        Channels, and how many taps there are, of which half are before a frame.
+    taps
+        How many there are; half of them are before a frame.
     weight
         `spectra`, flat.
     roots
         `turns` of as many points as `spectra` are of.
     bias : float32 [width]
-    out : float32 [frames, dim]
-    column
-        The group's first, a multiple of `SINGLES`.
+    to, out_stride
+        Multiples of `SINGLES`.
     """
-    size, lanes, frames = len(roots), width // SINGLES, len(rows) // width
+    size, width = len(roots), len(bias)
+    lanes, frames = width // SINGLES, len(rows) // width
     hop, room = size - taps + 1, 2 * size * SINGLES
     pairs = -(-frames // (2 * hop))
     most = min(pairs, _PAIRS)
@@ -165,24 +172,25 @@ def add_convolution(
                 for point in range(size):
                     _read(own, 2 * point, rows, start + point, frames, lanes, j)
                     _read(own, 2 * point + 1, rows, start + hop + point, frames, lanes, j)
-                _copy(transform(own, spare, roots), 0, given, (pair * lanes + j) * 2 * size, 2 * size)
+                _copy(transform(own, spare, roots), given, (pair * lanes + j) * 2 * size)
         _multiply(given, found, count, width, weight, size)
         for pair in range(count):
             for j in range(lanes):
-                _copy(found, (pair * lanes + j) * 2 * size, own, 0, 2 * size)
-                back = transform(own, spare, roots)
-                start, shift = 2 * hop * (begin + pair), column // SINGLES + j
+                place, start = (pair * lanes + j) * room, 2 * hop * (begin + pair)
+                back = transform(found[place : place + room], spare, roots)
                 for point in range(min(hop, frames - start)):
-                    _add(out, start + point, shift, load(back, 2 * point + 1) + load(bias, j))
+                    line = (to + (start + point) * out_stride) // SINGLES + j
+                    _add(out, line, load(back, 2 * point + 1) + load(bias, j))
                 for point in range(min(hop, frames - start - hop)):
-                    _add(out, start + hop + point, shift, load(back, 2 * point) + load(bias, j))
+                    line = (to + (start + hop + point) * out_stride) // SINGLES + j
+                    _add(out, line, load(back, 2 * point) + load(bias, j))
 
 
 @kernel()
-def _copy(source: Singles, first: int, out: Singles, to: int, count: int) -> None:
-    """Copy lanes."""
-    for i in range(count):
-        store(out, to + i, load(source, first + i))
+def _copy(rows: Singles, out: Singles, place: int) -> None:
+    """Write rows as lanes of `out` from number `place` on."""
+    for i in range(len(rows) // SINGLES):
+        store(out, place + i, load(rows, i))
 
 
 @kernel()
@@ -195,10 +203,8 @@ def _read(own: Singles, place: int, rows: Singles, frame: int, frames: int, lane
 
 
 @kernel()
-def _add(out: Singles, frame: int, j: int, value: Any) -> None:
-    line = frame * (out.shape[1] // SINGLES) + j
-    flat = out.reshape(-1)
-    store(flat, line, load(flat, line) + fine_gelu(value))
+def _add(out: Singles, line: int, value: Any) -> None:
+    store(out, line, load(out, line) + fine_gelu(value))
 
 
 @kernel()

@@ -133,12 +133,12 @@ class FrontEnd:
 
     def _add_positions(self, features: NDArray[np.float32], group: int) -> None:
         """Add a group of the positional convolution to features."""
-        positions = self._weights.positions
-        bias, width = positions.biases[group], positions.biases.shape[1]
-        rows = features[:, group * width : (group + 1) * width].copy().reshape(-1)
+        positions, bias = self._weights.positions, self._weights.positions.biases[group]
+        begin, end = group * bias.size, (group + 1) * bias.size
+        rows = features[:, begin:end].copy().reshape(-1)
         add_convolution(
-            *(rows, width, positions.taps, positions.spectra[group], positions.roots, bias),
-            *(features, group * width),
+            *(rows, self._bundle.position_taps, positions.spectra[group], positions.roots, bias),
+            *(features.reshape(-1), begin, features.shape[1]),
         )
 
     def _normalize(self, norm: Norm, features: NDArray[np.float32], part: tuple[int, int]) -> None:

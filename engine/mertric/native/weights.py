@@ -104,13 +104,11 @@ class Positions:
     roots : float32 [points, 2]
         For its transforms.
     biases : float32 [groups, width]
-    taps : int
     """
 
     spectra: list[Singles]
     roots: Singles
     biases: Singles
-    taps: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +206,6 @@ def _positions(tensors: Tensors, groups: int) -> Positions:
         ),
         roots=roots,
         biases=np.array(bias).reshape(groups, width),
-        taps=taps,
     )
 
 
