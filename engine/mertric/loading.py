@@ -10,8 +10,7 @@ from mertric.bundle import MANIFEST, outdated_precisions
 from mertric.cache import bundle_directory
 from mertric.choice import choose_device
 from mertric.encoder import Encoder
-from mertric.errors import BundleError, DependencyError, ExportError
-from mertric.providers import COMPUTED
+from mertric.errors import BundleError, DependencyError
 
 DEFAULT_MODEL = "m-a-p/MERT-v1-95M"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -86,10 +85,5 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
                 'Run: pip install "mertric[export]"'
             ) from error
         choose_device(provider, precision)
-        try:
-            precisions = [one for one in dict.fromkeys((*outdated, precision)) if one in COMPUTED]
-            exporting.export_model(name, directory, precisions=precisions, force=bool(outdated))
-        except ExportError:  # but another process may have written it meanwhile
-            if outdated_precisions(directory) or not (directory / MANIFEST).is_file():
-                raise
+        exporting.export_where_needed(name, directory, precision=precision)
     return directory

@@ -95,7 +95,7 @@ def fetch(
     at_pin = revision in (None, release.revision)
     revision = revision or release.revision
     weights = release.weights if at_pin else None
-    say = notify or _to_stderr
+    say = notify or to_stderr
     directory = hub.cached(revision, weights) if _COMMIT.fullmatch(revision) else None
     licensed = release.license
     published: Mapping[str, str] = {}
@@ -241,7 +241,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _to_stderr(message: str) -> None:
+def to_stderr(message: str) -> None:
     print(message, file=sys.stderr)
 
 

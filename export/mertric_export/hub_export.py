@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from mertric.bundle import MANIFEST
+from mertric.bundle import MANIFEST, outdated_precisions
 from mertric.errors import CheckpointError
+from mertric.providers import COMPUTED
 from mertric_export.export import Provenance, export_checkpoint
-from mertric_export.hub import Fetched, fetch
-from mertric_export.output import require_free
+from mertric_export.hub import Fetched, fetch, to_stderr
+from mertric_export.output import only_writer, require_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,6 +62,23 @@ def export_model(
         force=force,
         notify=notify or (lambda _: None),
     )
+
+
+def export_where_needed(model: str, output: Path, *, precision: str) -> None:
+    """Export a model by its hub id where none stands at `output`, or one of an earlier format, then in what it had too.
+
+    Of several processes at once one does it, and the others wait for it.
+
+    Raises
+    ------
+    CheckpointError, ConfigurationError, DependencyError, ExportError, InputError
+        See `export_model`.
+    """
+    with only_writer(output, notify=to_stderr):
+        outdated = outdated_precisions(output)
+        if outdated or not (output / MANIFEST).is_file():
+            precisions = [one for one in dict.fromkeys((*outdated, precision)) if one in COMPUTED]
+            export_model(model, output, precisions=precisions, force=bool(outdated))
 
 
 def _compare_with_earlier(fetched: Fetched, output: Path) -> None:

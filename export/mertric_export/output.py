@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from mertric.errors import ExportError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 def require_free(output: Path, *, manifest: str, force: bool) -> None:
@@ -33,6 +35,38 @@ def require_free(output: Path, *, manifest: str, force: bool) -> None:
             f"{output} exists already. Choose another place with -o, or replace what an earlier export wrote there "
             "with --force."
         )
+
+
+@contextmanager
+def only_writer(output: Path, *, notify: Callable[[str], None]) -> Iterator[None]:
+    """Keep other threads and processes that call this too from writing a directory; wait for one that does.
+
+    Parameters
+    ----------
+    output
+        The directory. A lock is kept in a file beside it.
+    notify
+        Gets a line if there is something to wait for.
+
+    Raises
+    ------
+    ExportError
+        The file system refuses the lock.
+    """
+    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            notify(f"Waiting for another process that writes {output}.")
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise ExportError(f"{output} cannot be written ({error}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Semaphore
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,8 +13,9 @@ import pytest
 import mertric
 from mertric.cache import bundle_directory, cache_directory
 from mertric.encoder import Encoder
-from mertric.errors import BundleError, DependencyError, ProviderError
+from mertric.errors import BundleError, DependencyError, ExportError, ProviderError
 from mertric.loading import DEFAULT_MODEL, find_bundle
+from mertric_export import hub_export
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +38,7 @@ def exports(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> list[tuple[str, Pa
             shutil.rmtree(output)
         shutil.copytree(bundle, output)
 
-    fake = types.ModuleType("mertric_export.hub_export")
-    monkeypatch.setattr(fake, "export_model", export_model, raising=False)
-    monkeypatch.setitem(sys.modules, "mertric_export.hub_export", fake)
+    monkeypatch.setattr(hub_export, "export_model", export_model)
     return calls
 
 
@@ -55,6 +55,35 @@ def test_a_hub_id_is_converted_once(cache: Path, exports: list[tuple[str, Path, 
     for _ in range(2):
         assert mertric.load("someone/a.model_1").bundle.path == expected
     assert exports == [("someone/a.model_1", expected, ["fp32"])]
+
+
+@pytest.mark.usefixtures("cache")
+def test_several_at_once_convert_it_once(
+    exports: list[tuple[str, Path, list[str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, export = Semaphore(0), hub_export.export_model
+
+    def late(*arguments: Any, **options: Any) -> None:
+        for _ in range(3):
+            assert waiting.acquire(timeout=60), "another does not wait"
+        export(*arguments, **options)
+
+    def notified(text: str) -> None:
+        assert text == f"Waiting for another process that writes {bundle_directory('a/b')}."
+        waiting.release()
+
+    monkeypatch.setattr(hub_export, "export_model", late)
+    monkeypatch.setattr(hub_export, "to_stderr", notified)
+    with ThreadPoolExecutor(4) as pool:
+        assert {*pool.map(find_bundle, ["a/b"] * 4)} == {bundle_directory("a/b")}
+    assert len(exports) == 1
+
+
+def test_a_cache_that_cannot_be_written(cache: Path, exports: list[tuple[str, Path, list[str]]]) -> None:
+    cache.write_bytes(b"")
+    with pytest.raises(ExportError, match=r"a--b cannot be written \("):
+        find_bundle("a/b")
+    assert exports == []
 
 
 @pytest.mark.usefixtures("cache")

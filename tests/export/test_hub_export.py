@@ -87,19 +87,6 @@ def test_it_is_held_to_after_the_bundles_format_changed_too(hub: FakeHub, tmp_pa
         export_model(ID, tmp_path / "bundle", force=True)
 
 
-def test_another_process_may_be_the_first_to_convert(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mertric_export import hub_export
-
-    export = hub_export.export_checkpoint
-
-    def late(*arguments: Any, **options: Any) -> Any:
-        export(*arguments, **options)
-        return export(*arguments, **options)
-
-    monkeypatch.setattr(hub_export, "export_checkpoint", late)
-    assert read_bundle(find_bundle(ID)).model == ID
-
-
 def test_the_same_weights_are_exported_again(hub: FakeHub, tmp_path: Path) -> None:
     first = export_model(ID, tmp_path / "bundle")
     with pytest.raises(ExportError, match="exists already"):
