@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mertric.kernels.halves import by_turns, in_bfloat16, kept
 from mertric.kernels.instructions import as_bits, as_single
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import kept, store_pairs, store_rounded
+from mertric.kernels.lanes import store
 from mertric.kernels.lines import singles
 from mertric.kernels.sizes import SINGLES
 
@@ -45,19 +46,19 @@ def store_interleaved(array: NDArray[np.uint16], index: int, lanes: Any, others:
     """Write the pieces of two lanes of finite float32, by turns, as pairs of lanes number `index`."""
     plane = array.shape[1] // (2 * SINGLES)
     for piece in range(array.shape[0]):
-        store_pairs(array, index + piece * plane, lanes, others)
+        store(array, index + piece * plane, by_turns(in_bfloat16(lanes), in_bfloat16(others)))
         lanes, others = lanes - kept(lanes), others - kept(others)
 
 
 @kernel()
 def _store_lanes(array: NDArray[np.uint16], index: int, lanes: Any) -> None:
     """Write the pieces of lanes of finite float32, as lanes number `index`; of numbers there are whole lanes."""
-    store_rounded(array, index, lanes)
+    store(array, index, in_bfloat16(lanes))
     if array.shape[0] > 1:
         rest, plane = lanes - kept(lanes), array.shape[1] // SINGLES
-        store_rounded(array, index + plane, rest)
+        store(array, index + plane, in_bfloat16(rest))
         if array.shape[0] > 2:
-            store_rounded(array, index + 2 * plane, rest - kept(rest))
+            store(array, index + 2 * plane, in_bfloat16(rest - kept(rest)))
 
 
 @kernel()

@@ -23,28 +23,31 @@ from mertric.kernels.sizes import LANES, SINGLES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_HALF, _WORD = ir.IntType(16), ir.IntType(32)
+_WORD = ir.IntType(32)
 _WORDS = ir.VectorType(_WORD, SINGLES)
 
 
-class _Lanes(types.Type):
+_NUMBERS = {types.float64: ir.DoubleType(), types.float32: ir.FloatType(), types.uint16: ir.IntType(16)}
+
+
+class Lanes(types.Type):
     """So many numbers of a type, as one."""
 
     def __init__(self, element: Any, count: int) -> None:
         super().__init__(name=f"Lanes({element}, {count})")
         self.element, self.count = element, count
-        self.number = ir.DoubleType() if element == types.float64 else ir.FloatType()
+        self.number = _NUMBERS[element]
         self.vector = ir.VectorType(self.number, count)
         self.suffix = f"v{count}f{element.bitwidth}"
 
 
-@register_model(_Lanes)
+@register_model(Lanes)
 class _Model(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
         super().__init__(manager, kind, kind.vector)
 
 
-_KINDS = {kind.element: kind for kind in (_Lanes(types.float64, LANES), _Lanes(types.float32, SINGLES))}
+_KINDS = {kind.element: kind for kind in (Lanes(types.float64, LANES), Lanes(types.float32, SINGLES))}
 _singles = _KINDS[types.float32]
 
 
@@ -63,7 +66,7 @@ def load(_: Any, array: Any, index: Any) -> Any:
 
 @instruction
 def store(_: Any, array: Any, index: Any, lanes: Any) -> Any:
-    """Write lanes where `load` would read them."""
+    """Write lanes as number `index` of a contiguous array of their numbers."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array, index, value = arguments
@@ -138,38 +141,6 @@ def shifted_up(_: Any, lanes: Any) -> Any:
 
 
 @instruction
-def store_rounded(_: Any, array: Any, index: Any, lanes: Any) -> Any:
-    """Write lanes of finite float32 as lanes number `index` of a contiguous array of uint16, in bfloat16.
-
-    Each is rounded to the nearest, of two equally near to the one farther from 0.
-    """
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.add(builder.bitcast(arguments[2], _WORDS), _words(0x8000))
-        halves = builder.trunc(builder.lshr(bits, _words(16)), ir.VectorType(_HALF, SINGLES))
-        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], halves.type)
-        builder.store(halves, place).align = 2
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes), code
-
-
-@instruction
-def store_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
-    """Write two lanes as `store_rounded` would, by turns, as pairs number `index`."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first, second = (builder.add(builder.bitcast(own, _WORDS), _words(0x8000)) for own in arguments[2:])
-        pairs = builder.or_(builder.lshr(first, _words(16)), builder.and_(second, _words(0xFFFF0000)))
-        pair = ir.VectorType(_HALF, 2 * SINGLES)
-        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
-        builder.store(pairs, builder.bitcast(place, _WORDS.as_pointer())).align = 2
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes, lanes), code
-
-
-@instruction
 def magnitude(_: Any, lanes: Any) -> Any:
     """The absolute value of each lane."""
     return lanes(lanes), _function("llvm.fabs", lanes)
@@ -189,59 +160,11 @@ def highest_magnitude(_: Any, lanes: Any, others: Any) -> Any:
     return types.float32(lanes, others), code
 
 
-@instruction
-def store_integers(_: Any, array: Any, index: Any, lanes: Any) -> Any:
-    """Write lanes of float32, each rounded to the nearest integer, as lanes number `index` of an array of int16.
-
-    They are below 2^15 in size.
-    """
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        halves = builder.trunc(_rounded(builder, arguments[2]), ir.VectorType(_HALF, SINGLES))
-        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], halves.type)
-        builder.store(halves, place).align = 2
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes), code
-
-
-@instruction
-def store_integer_pairs(_: Any, array: Any, index: Any, lanes: Any, others: Any) -> Any:
-    """Write two lanes as `store_integers` would, by turns, as pairs number `index`."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        first, second = (_rounded(builder, own) for own in arguments[2:])
-        pairs = builder.or_(builder.and_(first, _words(0xFFFF)), builder.shl(second, _words(16)))
-        pair = ir.VectorType(_HALF, 2 * SINGLES)
-        place = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
-        builder.store(pairs, builder.bitcast(place, _WORDS.as_pointer())).align = 2
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, lanes, lanes), code
-
-
-@instruction
-def kept(_: Any, lanes: Any) -> Any:
-    """What `store_rounded` keeps of lanes of finite float32, as such."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits = builder.add(builder.bitcast(arguments[0], _WORDS), _words(0x8000))
-        return builder.bitcast(builder.and_(bits, _words(0xFFFF0000)), _singles.vector)
-
-    return _singles(lanes), code
-
-
 def spread_value(builder: Any, number: Any, count: int) -> Any:
     """So many lanes of one number, in LLVM's terms."""
     empty = ir.Constant(ir.VectorType(number.type, count), ir.Undefined)
     first = builder.insert_element(empty, number, _WORD(0))
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(_WORD, count), [0] * count))
-
-
-def _rounded(builder: Any, lanes: Any) -> Any:
-    """Lanes of which the lowest 16 bits are those of the integer nearest to a float32."""
-    units = ir.Constant(_singles.vector, [1.5 * 2**23] * SINGLES)  # plus which a float32 has no bits for fractions
-    return builder.bitcast(builder.fadd(lanes, units), _WORDS)
 
 
 def _words(number: int) -> Any:
@@ -268,9 +191,9 @@ def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, vect
 def _arithmetic(sign: Callable[[Any, Any], Any], instruction: str) -> None:
     @type_callable(sign)
     def kind(_: Any) -> Callable[[Any, Any], Any]:
-        return lambda a, b: a if isinstance(a, _Lanes) and a == b else None
+        return lambda a, b: a if isinstance(a, Lanes) and a == b else None
 
-    @lower_builtin(sign, _Lanes, _Lanes)
+    @lower_builtin(sign, Lanes, Lanes)
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return getattr(builder, instruction)(*arguments, flags=("contract",))
 

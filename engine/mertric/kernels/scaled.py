@@ -15,6 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
+from mertric.kernels.halves import by_turns, in_integers
 from mertric.kernels.jit import instruction, kernel
 from mertric.kernels.lanes import (
     greatest,
@@ -23,8 +24,6 @@ from mertric.kernels.lanes import (
     magnitude,
     spread,
     store,
-    store_integer_pairs,
-    store_integers,
 )
 from mertric.kernels.lines import singles
 from mertric.kernels.sizes import BLOCK, SINGLES, STEP
@@ -94,8 +93,8 @@ def store_scaled_line(array: Integers, place: int, first: Any, second: Any) -> N
     """`mertric.kernels.factors.store_line` in scaled integers."""
     most = max(highest_magnitude(first, second), _LEAST)
     scale = spread(_MOST / most)
-    store_integers(array, place // SINGLES, first * scale)
-    store_integers(array, place // SINGLES + 1, second * scale)
+    store(array, place // SINGLES, in_integers(first * scale))
+    store(array, place // SINGLES + 1, in_integers(second * scale))
     _store_scale(array, place // BLOCK, most / _MOST)
 
 
@@ -112,4 +111,5 @@ def pack_scaled(b: Integers, packed: int, source: Singles, begin: int, stride: i
         scale = spread(_MOST) / most
         for pair in range(STEP // 2):
             own, to = line + 2 * pair * apart, packed // BLOCK + tile * (STEP // 2) + pair
-            store_integer_pairs(b, to, load(source, own) * scale, load(source, own + apart) * scale)
+            first, second = in_integers(load(source, own) * scale), in_integers(load(source, own + apart) * scale)
+            store(b, to, by_turns(first, second))
