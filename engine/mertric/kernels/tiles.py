@@ -18,7 +18,7 @@ import numpy as np
 from mertric.kernels.bfloat16 import store_interleaved, widened
 from mertric.kernels.instructions import configure, fetch_tile, load_tile, multiply_add, release, store_tile, zero_tile
 from mertric.kernels.jit import kernel
-from mertric.kernels.lanes import load
+from mertric.kernels.lanes import load, spread, store
 from mertric.kernels.processor import why_no_tiles
 from mertric.kernels.sizes import BLOCK, PACKED, SINGLES, STEP
 
@@ -156,19 +156,23 @@ def _multiply_loops(
     to: int,
 ) -> None:
     product[to : to + BLOCK * BLOCK] = 0
-    pieces, sums = a.shape[0], np.empty(BLOCK, np.float32)
-    for i in range(pieces):
-        for j in range(pieces - i):
-            for step in range(taps * steps):
-                begin = at + step // steps * (stride // 2) + step % steps * STEP
+    pieces, factors, sums = a.shape[0], np.empty((STEP, BLOCK), np.float32), np.empty(BLOCK, np.float32)
+    for j in range(pieces):
+        for step in range(taps * steps):
+            begin, second = at + step // steps * (stride // 2) + step % steps * STEP, packed + step * PACKED
+            for inner in range(STEP):
+                for column in range(BLOCK):
+                    line = second + column // _TILE * (PACKED // 2) + column % _TILE * 2
+                    factors[inner, column] = widened(b[j, line + inner // 2 * STEP + inner % 2])
+            for i in range(pieces - j):
                 for row in range(rows):
-                    sums[:] = 0
+                    one = two = spread(np.float32(0))
                     for inner in range(STEP):
-                        factor = widened(a[i, begin + row * stride + inner])
-                        for half in range(2):
-                            line = packed + step * PACKED + half * (PACKED // 2) + inner // 2 * STEP + inner % 2
-                            for column in range(_TILE):
-                                sums[half * _TILE + column] += factor * widened(b[j, line + 2 * column])
+                        factor = spread(widened(a[i, begin + row * stride + inner]))
+                        one = one + factor * load(factors, 2 * inner)
+                        two = two + factor * load(factors, 2 * inner + 1)
+                    store(sums, 0, one)
+                    store(sums, 1, two)
                     for column in range(BLOCK):
                         product[to + row * BLOCK + column] += sums[column]
 
