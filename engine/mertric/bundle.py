@@ -207,11 +207,13 @@ class Bundle:
         file, expected = self.path / name, self.files[name]
         if not file.is_file():
             raise BundleError(f"{file} is missing from the bundle. {_AGAIN}")
-        if file.stat().st_size != expected["bytes"]:
-            raise BundleError(
-                f"{file} has {file.stat().st_size} bytes; the bundle's manifest says {expected['bytes']}. {_AGAIN}"
-            )
-        digest = sha256(file)
+        try:
+            size = file.stat().st_size
+            if size != expected["bytes"]:
+                raise BundleError(f"{file} has {size} bytes; the bundle's manifest says {expected['bytes']}. {_AGAIN}")
+            digest = sha256(file)
+        except OSError as error:
+            raise BundleError(f"{file} cannot be read ({error.strerror or error}). Check its permissions.") from error
         if digest != expected["sha256"]:
             raise BundleError(
                 f"{file} is damaged: its SHA-256 is {digest}, the bundle's manifest says {expected['sha256']}. {_AGAIN}"

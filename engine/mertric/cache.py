@@ -6,11 +6,27 @@ import os
 import sys
 from pathlib import Path
 
+from mertric.errors import OutputError
+
 
 def cache_directory() -> Path:
-    """Return the directory: ``MERTRIC_CACHE`` where it is set, otherwise the platform's place for caches."""
-    if named := os.environ.get("MERTRIC_CACHE"):
-        return Path(named).expanduser()
+    """Return the directory: ``MERTRIC_CACHE`` where it is set, otherwise the platform's place for caches.
+
+    Raises
+    ------
+    OutputError
+        It would be in the user's home, and there is none.
+    """
+    try:
+        named = os.environ.get("MERTRIC_CACHE")
+        return Path(named).expanduser() if named else _usual()
+    except RuntimeError as error:
+        raise OutputError(
+            "this user has no home directory to keep a cache in. Set MERTRIC_CACHE to a directory, or HOME."
+        ) from error
+
+
+def _usual() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "mertric" / "cache"
     if sys.platform == "darwin":

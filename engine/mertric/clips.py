@@ -78,14 +78,16 @@ class Clips:
         """Run clips [samples] that give the same number of frames: for each float32 [layers, frames, dim]."""
         (frames,) = {self._bundle.frames(clip.size) for clip in clips}
         blocks = self._blocks(frames)
-        key = _Key(layers, len(clips), frames, blocks)
-        session = self._sessions.open(key if key in self._sessions else _Key(layers))
+        wanted = _in_order(layers)
+        key = _Key(wanted, len(clips), frames, blocks)
+        session = self._sessions.open(key if key in self._sessions else _Key(wanted))
         inputs: dict[str, Sequence[NDArray[Any]]] = {
             "samples": [np.ascontiguousarray(clip, np.float32) for clip in clips],
             "sizes": [np.array([clip.size for clip in clips], np.int64)],
         }
         shapes = {"samples": (len(clips), blocks, self._stride), "sizes": (len(clips),)}
-        return session.run_rows(inputs, shapes, len(clips))
+        states = session.run_rows(inputs, shapes, len(clips))
+        return states if wanted == layers else [state[[wanted.index(layer) for layer in layers]] for state in states]
 
     def fix(self, clips: int, frames: int, layers: tuple[int, ...]) -> None:
         """Open a session for batches of just so many clips and frames, where the provider gains from it.
@@ -96,7 +98,7 @@ class Clips:
             The provider cannot. Batches then run as they would without it.
         """
         if self._device.provider.fixed is not None:
-            self._sessions.open(_Key(layers, clips, frames, self._blocks(frames)))
+            self._sessions.open(_Key(_in_order(layers), clips, frames, self._blocks(frames)))
 
     def close(self) -> None:
         """Let go of all sessions, and of the memory that they hold; they are opened again when they are needed."""
@@ -113,6 +115,10 @@ class Clips:
     def _blocks(self, frames: int) -> int:
         """Blocks of samples that the windows of clips of so many frames reach."""
         return self._bundle.rows_per_frame * (frames + self._spare) - 1 + -(-self._taps // self._stride)
+
+
+def _in_order(layers: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted({*layers}))
 
 
 def _open(bundle: Bundle, device: Device, key: _Key) -> Session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 from mertric.bundle import MANIFEST, read_bundle
 from mertric.cache import cache_directory
 from mertric.choice import probe, unable
-from mertric.errors import BundleError, DependencyError
+from mertric.cores import cores
+from mertric.errors import BundleError, DependencyError, OutputError
 from mertric.kernels.costs import compile_report
 from mertric.providers import PROVIDERS
 from mertric.session import installed_runtimes
@@ -36,12 +36,18 @@ def _row(kind: str, name: str, state: str, detail: str) -> Row:
 
 
 def _machine() -> list[Row]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [
-        _row("machine", "system", "ok", f"{platform.platform()}, {cores} cores"),
+        _row("machine", "system", "ok", f"{platform.platform()}, {cores()} cores"),
         _row("machine", "python", "ok", f"{platform.python_version()} at {sys.executable}"),
-        _row("machine", "cache", "ok", str(cache_directory())),
+        _cache(),
     ]
+
+
+def _cache() -> Row:
+    try:
+        return _row("machine", "cache", "ok", str(cache_directory()))
+    except OutputError as error:
+        return _row("machine", "cache", "problem", str(error))
 
 
 def _packages() -> list[Row]:
@@ -93,8 +99,12 @@ def _kernels() -> list[Row]:
 
 
 def _bundles() -> list[Row]:
-    rows = []
-    for manifest in sorted(cache_directory().glob(f"*/*/**/{MANIFEST}")):
+    rows: list[Row] = []
+    try:
+        manifests = sorted(cache_directory().glob(f"*/*/**/{MANIFEST}"))
+    except OutputError:  # which `_cache` says
+        return rows
+    for manifest in manifests:
         try:
             bundle = read_bundle(manifest.parent)
             precisions = ", ".join(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -15,6 +16,7 @@ from mertric.audio import from_array, to_mono
 from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
 from mertric.choice import choose_device
+from mertric.cores import cores
 from mertric.embeddings import Embeddings, all_finite
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.native.suited import NATIVE, unsuited
@@ -79,10 +81,11 @@ class Encoder:
         chunk: int | None = None,
         attention: str | None = None,
     ) -> None:
-        if chunk is not None and chunk < 1:
-            raise InputError(f"chunk is {chunk}; expected at least 1 frame.")
+        if chunk is not None:
+            chunk = _whole("chunk", chunk, "at least 1 frame")
         if threads is not None:
-            threads = _threads(threads)
+            most = os.cpu_count() or 1
+            threads = _whole("threads", threads, f"1 to {most}, as many as there are processors", most)
         if attention not in (None, "fused", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
@@ -107,7 +110,7 @@ class Encoder:
     @property
     def readers(self) -> int:
         """Clips to decode and resample, and whose states to look at, at once, where many are embedded."""
-        return min(self._device.provider.readers, os.cpu_count() or 1)
+        return min(self._device.provider.readers, cores())
 
     def alike(self, sizes: Sequence[int]) -> bool:
         """Whether clips of so many samples at the model's rate gain from a common batch, but for their number."""
@@ -247,8 +250,7 @@ class Encoder:
             Hidden states that will be asked for.
         """
         chosen = self.check_layers(layers)
-        if batch < 1:
-            raise InputError(f"batch is {batch}; expected at least 1 clip.")
+        batch = _whole("batch", batch, "at least 1 clip")
         if np.ndim(seconds) != 1:
             raise InputError(f"seconds is {seconds!r}; expected a sequence of lengths, such as [5.0].")
         for length in seconds:
@@ -384,13 +386,12 @@ class Encoder:
         return chosen
 
 
-def _threads(threads: int) -> int:
-    """Return a number of threads, or raise InputError where it is none that can be."""
-    most = os.cpu_count() or 1
+def _whole(name: str, given: int, expected: str, most: int = sys.maxsize) -> int:
+    """Return an argument that is a whole number from 1 on, or raise InputError where it is not."""
     try:
-        number = operator.index(threads)
+        number = operator.index(given)
     except TypeError:
         number = 0
     if not 1 <= number <= most:
-        raise InputError(f"threads is {threads!r}; expected 1 to {most}, as many as there are processors.")
+        raise InputError(f"{name} is {given!r}; expected {expected}.")
     return number

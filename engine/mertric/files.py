@@ -50,12 +50,15 @@ def find_audio(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield audio files, links to nowhere among them, below a folder; linked folders are entered once."""
+    """Yield audio files, links to nowhere among them, below a folder; a folder that has several names is entered once.
+
+    That is by its own name, if it has one here, or the first of the links to it.
+    """
     real = folder.resolve()
     if real in seen:
         return
     seen.add(real)
-    for path in folder.iterdir():
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path)):
         if path.name.startswith("."):
             continue
         if path.is_dir():

@@ -7,7 +7,6 @@ From other memory CUDA's driver copies piece by piece, and a new array gets its 
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mertric.cores import cores
 from mertric.parting import even_parts
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MOST = 1 << 25
 """Bytes of page-locked memory, at most, if a row is no longer: more is no faster, and is kept from other processes."""
 _PART = 1 << 21
 """Bytes that a thread copies at least: waking it takes as long as some 100 KiB."""
-_THREADS = min(8, os.cpu_count() or 1)
+_THREADS = min(8, cores())
 _PORTABLE = 1
 """``CU_MEMHOSTALLOC_PORTABLE``: page-locked for whatever context is current."""
 _RELAXED = 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mertric.errors import ProviderError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     Profile = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -210,7 +210,7 @@ def provider_options(
     precision: str,
     threads: int | None,
     profiles: Mapping[str, Profile],
-    cache: Path,
+    engines: Callable[[], Path],
     captured: bool = False,
     tensor_cores: bool = False,
 ) -> dict[str, str]:
@@ -224,8 +224,8 @@ def provider_options(
         For OpenVINO, which does not read the session's.
     profiles
         The shapes of each of the graph's inputs that TensorRT builds its engine for.
-    cache
-        A directory of TensorRT's engines for this bundle.
+    engines
+        Returns a directory for TensorRT's engines of this bundle.
     captured
         Record a CUDA graph, see `FixedShapes`.
     tensor_cores
@@ -247,13 +247,14 @@ def provider_options(
             settings["INFERENCE_NUM_THREADS"] = threads
         return {"load_config": json.dumps({"CPU": settings})}
     if provider.name == "tensorrt":
+        cache = str(engines())
         names = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
         return {
             "trt_fp16_enable": "0",
             "trt_engine_cache_enable": "1",
-            "trt_engine_cache_path": str(cache),
+            "trt_engine_cache_path": cache,
             "trt_timing_cache_enable": "1",
-            "trt_timing_cache_path": str(cache),
+            "trt_timing_cache_path": cache,
             **{name: _shapes(profiles, index) for index, name in enumerate(names)},
         }
     return {}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.errors import RECOVERABLE, InputError, problem_of
+from mertric.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from concurrent.futures import Future
 
     import numpy as np
     from numpy.typing import NDArray
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     Samples = NDArray[np.float32]
 
 MEMORY_BYTES = 1 << 30
-"""Unless said otherwise, what the activations of a batch may take, and the samples read ahead half as much again."""
+"""Unless said otherwise, what the activations of a batch may take, and samples half as much again."""
 _READING = 2
 """Clips read ahead at least."""
 
@@ -66,8 +65,8 @@ class Scheduler:
     windows
         Attend within windows only; None is exact.
     memory : int
-        Bytes for the activations of a batch; samples read ahead take up to half as much beside it. A clip that needs
-        more runs alone.
+        Bytes for the activations of a batch; of samples, half as much may be there before the next clips are read, see
+        `ReadAhead`. A clip that needs more runs alone.
 
     Raises
     ------
@@ -101,28 +100,28 @@ class Scheduler:
             `RECOVERABLE`.
             They are begun in order, in as many threads as `Encoder.readers`.
         """
-        remaining = enumerate(reads)
-        reading: deque[tuple[int, Future[Samples]]] = deque()
         waiting: deque[_Waiting] = deque()
         done: dict[int, Scheduled] = {}
-        turn = 0
-        with ThreadPoolExecutor(self._encoder.readers, thread_name_prefix="mertric-read") as pool:
+        turn = number = 0
+        readers = self._encoder.readers
+        ahead = max(_READING, self._most, readers)
+        with ReadAhead(reads, threads=readers, clips=ahead, memory=-(-self._memory // 2)) as clips:
+            ended = False
             while True:
-                while (
-                    len(reading) < max(_READING, self._most, self._encoder.readers)
-                    and (following := next(remaining, None)) is not None
-                ):
-                    reading.append((following[0], pool.submit(following[1])))
-                if reading and self._room_for_more(waiting):
-                    number, future = reading.popleft()
+                if not ended and self._room_for_more(waiting):
                     try:
-                        waiting.append(_Waiting(number, future.result()))
+                        samples = clips.take()
+                        if ended := samples is None:
+                            continue
+                        waiting.append(_Waiting(number, samples))
                     except RECOVERABLE as error:
                         done[number] = Scheduled(problem=problem_of(error))
+                    number += 1
                 elif waiting:
                     batch = self._next_batch(waiting)
                     for clip, result in zip(batch, self._run(batch), strict=True):
                         done[clip.number] = result
+                        clips.release(clip.samples.nbytes)
                 elif turn not in done:
                     return
                 while turn in done:

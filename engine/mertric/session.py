@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ class Session:
             precision=device.precision,
             threads=device.threads,
             profiles=profiles or {},
-            cache=_engines(graph.parent),
+            engines=partial(_engines, graph.parent),
             captured=captured,
             tensor_cores=tensor_cores,
         )
@@ -188,7 +189,7 @@ def square_unit_matrix(provider: Provider) -> NDArray[np.float32]:
     device = Device(provider=provider, precision="fp32", threads=1)
     square: Profile = ((2, 2), (2, 2), (2, 2))
     options = provider_options(
-        provider, precision="fp32", threads=1, profiles={"x": square}, cache=_engines(Path("probe"))
+        provider, precision="fp32", threads=1, profiles={"x": square}, engines=partial(_engines, Path("probe"))
     )
     with _TURNS.together() if provider.nvidia else nullcontext():
         session = _open(_PROBE, None, device, options, {})

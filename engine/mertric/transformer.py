@@ -151,8 +151,8 @@ def _open(bundle: Bundle, device: Device, key: _Key) -> Session:
 
 
 def _deeper(layers: tuple[int, ...]) -> tuple[int, ...]:
-    """Leave out hidden state 0, which is what enters the first layer."""
-    return tuple(layer for layer in layers if layer > 0)
+    """Return the set of hidden states without number 0, which is what enters the first layer, in order."""
+    return tuple(sorted({layer for layer in layers if layer > 0}))
 
 
 def _batch(entries: Sequence[NDArray[np.float32]], frames: int) -> NDArray[np.float32]:

@@ -125,6 +125,20 @@ def test_a_manifest_that_may_not_be_read(copy: Path, monkeypatch: pytest.MonkeyP
         read_bundle(copy)
 
 
+@pytest.mark.parametrize("name", ["fold.npz", "fp32/weights.bin"])
+def test_a_file_that_may_not_be_read(copy: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path == copy / name:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(BundleError, match=rf"{name} cannot be read \(Permission denied\)\. Check its permissions"):
+        Encoder(copy)
+
+
 def test_another_format_version(copy: Path) -> None:
     edit(copy, format=99)
     with pytest.raises(BundleError, match="is a bundle of format 99; this mertric reads 6"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_the_command(cache: Path, tmp_path: Path) -> None:
     assert {row["status"] for row in found} == {"ok"}
     assert all(row["mert_mse"] > 0 and row["mert_fad"] > 0 for row in found)
     assert len((tmp_path / "first.csv").read_text().splitlines()) == 16
-    assert not (cache / "demo" / "seed-0" / "checkpoint").exists()
+    assert {path.name for path in (cache / "demo" / "seed-0").iterdir()} == {".bundle.lock", "audio", "bundle"}
 
     second = demo("--json", tmp_path / "second.json")
     assert "Making an untrained model" not in second.output
@@ -128,6 +129,13 @@ def test_a_damaged_bundle_is_made_again(cache: Path, capsys: pytest.CaptureFixtu
     assert again.bundle.weights_sha256 == sound.bundle.weights_sha256
     assert _untrained(cache, 0).bundle.path == again.bundle.path
     assert capsys.readouterr().err == ""
+
+
+def test_two_at_once_make_one_bundle(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: _untrained(cache, 0), range(2))
+    assert first.bundle == second.bundle
+    assert capsys.readouterr().err.count("Making an untrained model") == 1
 
 
 def test_the_exporter_is_missing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

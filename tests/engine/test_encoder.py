@@ -342,6 +342,8 @@ def test_an_unknown_protocol(encoder: Encoder, sound: Sound) -> None:
 
 
 def test_what_an_encoder_cannot_be(bundle: Path) -> None:
+    with pytest.raises(InputError, match=r"chunk is 1\.5; expected at least 1 frame"):
+        Encoder(bundle, chunk=1.5)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="chunk is 0; expected at least 1 frame"):
         Encoder(bundle, chunk=0)
     for threads in (0, -1, 1 << 20):

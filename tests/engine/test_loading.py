@@ -13,7 +13,7 @@ import pytest
 import mertric
 from mertric.cache import bundle_directory, cache_directory
 from mertric.encoder import Encoder
-from mertric.errors import BundleError, DependencyError, ExportError, ProviderError
+from mertric.errors import BundleError, DependencyError, ExportError, OutputError, ProviderError
 from mertric.loading import DEFAULT_MODEL, find_bundle
 from mertric_export import hub_export
 
@@ -182,6 +182,24 @@ def test_the_cache_is_where_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
     assert cache_directory() == tmp_path / "mertric" / "cache"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+    """As in a container with a number for a user. Only what needs the cache fails."""
+    from mertric.diagnosis import diagnose
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("MERTRIC_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(OutputError, match=r"no home directory to keep a cache in\. Set MERTRIC_CACHE"):
+        cache_directory()
+    assert mertric.load(bundle, provider="cpu").bundle.path == bundle
+    found = {(row["kind"], row["name"]): row["state"] for row in diagnose()}
+    assert found["machine", "cache"] == "problem"
+    assert found["provider", "cpu"] == "ok"
 
 
 def test_bundles_of_hub_ids_do_not_collide(cache: Path) -> None:

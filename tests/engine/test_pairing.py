@@ -228,6 +228,15 @@ def test_a_link_in_a_folder_of_models_is_a_model(folder: Folder) -> None:
     assert [p.model for p in pair(here, [models])] == ["A", "B", "latest"]
 
 
+def test_a_folder_with_two_names_is_paired_by_its_own(folder: Folder) -> None:
+    """In whichever order the file system has them."""
+    for name, links in (("ref", ("0", "b")), ("est", ("b", "0"))):
+        root = folder(name, "a/song.wav")
+        for link in links:
+            (root / link).symlink_to(root / "a", target_is_directory=True)
+    assert [p.problem for p in pair(folder("ref"), [folder("est")])] == [None]
+
+
 def test_a_model_beside_the_folder_that_holds_it(folder: Folder) -> None:
     here, models = folder("ref", "x.wav"), folder("models", "A/x.wav", "B/x.wav")
     with pytest.raises(PairingError, match=r"A is given twice as an estimate\. Give each once"):

@@ -28,7 +28,7 @@ def options(name: str, precision: str = "fp32", threads: int | None = None) -> d
         precision=precision,
         threads=threads,
         profiles={"x": SHAPES, "n": ((1,), (1,), (4,))},
-        cache=Path("c"),
+        engines=lambda: Path("c"),
     )
 
 
@@ -47,14 +47,14 @@ def test_cuda_keeps_float32_exact_and_does_not_search() -> None:
     assert options("cuda")["cudnn_conv_algo_search"] == "HEURISTIC"
     assert options("cuda")["enable_cuda_graph"] == "0"
     captured = provider_options(
-        PROVIDERS["cuda"], precision="fp32", threads=None, profiles={}, cache=Path("c"), captured=True
+        PROVIDERS["cuda"], precision="fp32", threads=None, profiles={}, engines=lambda: Path("c"), captured=True
     )
     assert captured == options("cuda") | {"enable_cuda_graph": "1", "sdpa_kernel": "27"}
 
 
 def test_cuda_lets_16_bits_use_tensor_cores_where_nothing_is_in_float32() -> None:
     told = provider_options(
-        PROVIDERS["cuda"], precision="fp16", threads=None, profiles={}, cache=Path("c"), tensor_cores=True
+        PROVIDERS["cuda"], precision="fp16", threads=None, profiles={}, engines=lambda: Path("c"), tensor_cores=True
     )
     assert told == options("cuda") | {"use_tf32": "1", "prefer_nhwc": "1"}
 

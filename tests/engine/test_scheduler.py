@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import replace
 from types import SimpleNamespace
@@ -170,7 +169,7 @@ def test_several_files_are_read_at_once_and_come_back_in_order() -> None:
 def test_readers_are_the_provider_s_but_no_more_than_processors(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, readers: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("mertric.encoder.cores", lambda: 8)
     monkeypatch.setitem(PROVIDERS, "cpu", replace(PROVIDERS["cpu"], readers=readers))
     assert Encoder(bundle, provider="cpu").readers == min(readers, 8)
 
@@ -187,6 +186,46 @@ def test_readers_are_the_provider_s_but_no_more_than_processors(
 )
 def test_which_clips_share_a_batch(bundle: Path, attention: str, sizes: tuple[int, ...], alike: bool) -> None:
     assert Encoder(bundle, provider="cpu", attention=attention).alike(sizes) == alike
+
+
+@pytest.mark.parametrize("readers", [1, 3])
+def test_samples_that_are_not_embedded_yet_stay_within_half_the_memory(readers: int) -> None:
+    """But for the clips that are being read."""
+    size, held, most, lock = 1000, 0, 0, threading.Lock()
+
+    def reader() -> NDArray[np.float32]:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return np.ones(size, np.float32)
+
+    class Counting(Stub):
+        def embed_samples_batch(self, clips: list[NDArray[np.float32]], **options: Any) -> list[Any]:
+            nonlocal held
+            with lock:
+                held -= len(clips)
+            return super().embed_samples_batch(clips, **options)
+
+    stub = Counting(batch=8, readers=readers)
+    memory = 2 * 4 * size * 4 - 8  # half of it is just below four clips
+    reads = [reader] * 40
+    assert len(list(Scheduler(stub, layers=(1,), memory=memory).embed(reads))) == 40  # type: ignore[arg-type]
+    assert most <= 4 + readers
+
+
+def test_a_run_that_is_left_early_reads_no_more() -> None:
+    read: list[int] = []
+
+    def reader(number: int) -> NDArray[np.float32]:
+        read.append(number)
+        return np.ones(1000, np.float32)
+
+    reads = [lambda n=number: reader(n) for number in range(50)]
+    results = Scheduler(Stub(batch=8), layers=(1,), memory=100).embed(reads)  # type: ignore[arg-type]
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(read) <= 10
 
 
 def test_memory_must_be_positive(encoder: Encoder) -> None:

@@ -183,6 +183,18 @@ def test_whole_clips_by_name(model: Any, sound: Sound) -> None:
     assert [session.name for session in whole._whole._sessions.values()] == ["clips.onnx"]
 
 
+def test_one_session_for_each_set_of_layers(model: Any, sound: Sound) -> None:
+    """Whichever order they are asked for in."""
+    clip = sound(5000, 1)
+    whole, staged = WholeEncoder(model.bundle), Encoder(model.bundle, provider="cpu")
+    for encoder in (whole, staged):
+        expected = encoder.embed_samples(clip, layers=(0, 1, 2)).hidden
+        got = encoder.embed_samples(clip, layers=(2, 0, 1)).hidden
+        np.testing.assert_array_equal(got, expected[[2, 0, 1]])
+    assert len(whole._whole._sessions) == 1
+    assert len(staged._network._transformer._sessions) == 1  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("size", [0, 100, 399])
 def test_memory_of_less_than_a_frame(model: Any, whole_on_the_cpu: int, size: int) -> None:
     assert Encoder(model.bundle, provider="cpu").memory(1, size) > 0

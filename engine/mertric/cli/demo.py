@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mertric.cli.messages import say
 from mertric.cli.options import progress_bar, table_options
 
 if TYPE_CHECKING:
@@ -67,34 +68,30 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
 def _untrained(home: Path, seed: int) -> Encoder:
     """Load the bundle of the made-up checkpoint, which is made first if it is not there or damaged."""
     import shutil
+    from contextlib import suppress
+    from tempfile import TemporaryDirectory
 
     from mertric.encoder import Encoder
     from mertric.errors import BundleError, DependencyError
 
     bundle = home / "bundle"
-    try:
+    with suppress(BundleError):
         return Encoder(bundle)
-    except BundleError:
-        pass
     try:
         from mertric_export.export import Provenance, export_checkpoint
+        from mertric_export.output import only_writer
         from mertric_export.synthetic import PRESETS, write_checkpoint
     except ImportError as error:
         raise DependencyError(
             f"the demo makes a model and converts it, for which {error.name} is missing. "
             'Run: pip install "mertric[export]"'
         ) from error
-    click.echo("Making an untrained model of MERT-v1-95M's size (once):", err=True)
-    checkpoint = home / "checkpoint"
-    write_checkpoint(checkpoint, PRESETS["m-a-p/MERT-v1-95M"], seed=seed)
-    shutil.rmtree(bundle, ignore_errors=True)
-    provenance = Provenance(model=f"untrained MERT-v1-95M, seed {seed}", license="none", trained=False)
-    export_checkpoint(
-        checkpoint,
-        bundle,
-        provenance=provenance,
-        force=True,
-        notify=lambda step: click.echo(f"  {step}", err=True),
-    )
-    shutil.rmtree(checkpoint)
+    with only_writer(bundle, notify=say), TemporaryDirectory(dir=home) as checkpoint:
+        with suppress(BundleError):
+            return Encoder(bundle)  # another demo has made it meanwhile
+        say("Making an untrained model of MERT-v1-95M's size (once):")
+        write_checkpoint(checkpoint, PRESETS["m-a-p/MERT-v1-95M"], seed=seed)
+        shutil.rmtree(bundle, ignore_errors=True)
+        provenance = Provenance(model=f"untrained MERT-v1-95M, seed {seed}", license="none", trained=False)
+        export_checkpoint(checkpoint, bundle, provenance=provenance, force=True, notify=lambda step: say(f"  {step}"))
     return Encoder(bundle)

@@ -10,6 +10,7 @@ from threading import local
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mertric.blas import limited
+from mertric.cores import cores
 from mertric.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ Result = TypeVar("Result")
 
 _thread = local()
 """`busy` is true in threads that share the cores with others of this module."""
-
-
-def cores() -> int:
-    """Number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def map_threads(

@@ -7,7 +7,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, TypeVar
 
-from mertric.metrics.parallel import cores
+from mertric.cores import cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
