@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -215,17 +216,23 @@ def test_samples_that_are_not_embedded_yet_stay_within_half_the_memory(readers: 
 
 
 def test_a_run_that_is_left_early_reads_no_more() -> None:
+    """Also where the next clip waits for memory."""
     read: list[int] = []
+    second = threading.Event()
 
     def reader(number: int) -> NDArray[np.float32]:
         read.append(number)
+        if number == 1:
+            second.set()
         return np.ones(1000, np.float32)
 
     reads = [lambda n=number: reader(n) for number in range(50)]
     results = Scheduler(Stub(batch=8), layers=(1,), memory=100).embed(reads)  # type: ignore[arg-type]
     next(results)
+    assert second.wait(20)
+    time.sleep(0.1)
     results.close()  # type: ignore[attr-defined]
-    assert len(read) <= 10
+    assert read == [0, 1]
 
 
 def test_memory_must_be_positive(encoder: Encoder) -> None:
