@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from threading import Condition
 from typing import TYPE_CHECKING
 
@@ -43,6 +42,7 @@ class ReadAhead:
         self._changed = Condition()
         self._held = 0
         self._wanted = -1
+        self._left = False
 
     def __enter__(self) -> ReadAhead:
         return self
@@ -51,7 +51,7 @@ class ReadAhead:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._changed:
-            self._wanted = sys.maxsize  # whoever waits goes on
+            self._left = True
             self._changed.notify_all()
         self._pool.shutdown(cancel_futures=True)
 
@@ -82,7 +82,9 @@ class ReadAhead:
 
     def _read(self, number: int, read: Callable[[], Samples]) -> Samples:
         with self._changed:
-            self._changed.wait_for(lambda: self._held < self._memory or number <= self._wanted)
+            self._changed.wait_for(lambda: self._left or self._held < self._memory or number <= self._wanted)
+            if self._left:
+                raise CancelledError
         samples = read()
         with self._changed:
             self._held += samples.nbytes
