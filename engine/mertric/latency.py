@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -43,8 +45,14 @@ def measure_latency(
     Raises
     ------
     InputError
-        A length is not finite, or `batch` below 1.
+        A length is not above 0 and finite, or `batch` or `runs` below 1.
+    AudioError
+        A length is below the model's receptive field.
+    ProviderError
+        The provider failed.
     """
+    if runs < 1:
+        raise InputError(f"runs is {runs}; expected at least 1.")
     rng = np.random.default_rng(SEED)
     rows: list[dict[str, object]] = []
     for length in seconds:

@@ -94,8 +94,10 @@ class Resampler:
         Raises
         ------
         InputError
-            `samples` is not one-dimensional.
+            `samples` is not one-dimensional, or complex.
         """
+        if samples.dtype.kind not in "fiu":
+            raise InputError(f"resample takes real samples, got {samples.dtype}.")
         if samples.ndim != 1:
             raise InputError(
                 f"resample takes samples of one dimension, got shape {samples.shape}. Average channels first."

@@ -94,8 +94,8 @@ def export_checkpoint(
     weights
         Which weights file to read, see `read_checkpoint`.
     precisions
-        What the bundle is for beside fp32: ``fp16``, ``bf16``, ``bf16x3``, ``int8``. Each must come close enough to
-        fp32 on a provider of this machine, or emulated; providers on which it does not are refused it.
+        What the bundle is for beside fp32: ``fp16``, ``bf16``, ``bf16x3``, ``int16``, ``int8``. Each must come close
+        enough to fp32 on a provider of this machine, or emulated; providers on which it does not are refused it.
     material
         Audio to compare the precisions on, and every provider here in fp32; None compares only the precisions, on
         made-up music.

@@ -16,6 +16,8 @@ from click.testing import CliRunner
 
 import mertric
 from mertric.cli import cli, main
+from mertric.errors import InputError
+from mertric.latency import measure_latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,6 +205,11 @@ def test_what_stops_the_program(
     found, _, err = run("score", *folders, "--metrics", "sdr")
     assert found == code
     assert err.strip().startswith(message)
+
+
+def test_bench_of_no_runs(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match="runs is 0; expected at least 1"):
+        measure_latency(encoder, seconds=[1.0], batch=1, runs=0)
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf"])

@@ -115,6 +115,7 @@ def test_the_same_rate_changes_nothing() -> None:
     ("samples", "rates", "message"),
     [
         (np.zeros((2, 9)), (8000, 24000), r"one dimension, got shape \(2, 9\)\. Average channels first"),
+        (np.zeros(9, complex), (8000, 24000), "resample takes real samples, got complex128"),
         (np.zeros(9), ("8000", 24000), "at most 1000000, got '8000'"),
         (np.zeros(9), (float("nan"), 24000), "at most 1000000, got nan"),
         (np.zeros(9), (np.array([8000, 8000]), 24000), "at most 1000000, got array"),

@@ -69,6 +69,7 @@ def test_says_which_pair_is_wrong() -> None:
         (np.ones((4, 3)), "reference 1 has 16 dimensions and estimate 1 has 3"),
         (np.full((4, 16), np.nan), "estimate 1 holds nan at frame 0"),
         (np.ones((2, 4, 16)), "reference 1 has one embedding and estimate 1 has 2 layers"),
+        (np.ones((0, 4, 16)), r"estimate 1 has shape \(0, 4, 16\): no layers"),
         (np.ones(16), r"estimate 1 has shape \(16,\); expected \[frames, dim\], or \[layers, frames, dim\]"),
     ):
         with pytest.raises(InputError, match=message):
@@ -132,6 +133,7 @@ def test_fad_infinity_says_what_is_wrong() -> None:
     x = RNG.standard_normal((60, 3))
     for options, message in (
         ({"steps": 1}, "steps is 1; expected at least 2"),
+        ({"seed": -1}, "seed is -1; expected at least 0"),
         ({"least": 1}, "least is 1"),
         ({"draws": 0}, "draws is 0; expected at least 1"),
         ({}, "x has 60 frames; extrapolating from 500 on needs more"),

@@ -223,6 +223,7 @@ BAD = [
     (np.zeros((4, 2)), "x has 2 dimensions and y has 3"),
     (np.zeros((4, 3), complex), "x has dtype complex128; expected real numbers"),
     (np.array([["a", "b", "c"]] * 2), "expected real numbers"),
+    ([[1.0, 2.0, 3.0], [4.0]], r"x is no array of numbers \(.*\); expected \[frames, dim\]"),
     (np.full((4, 3), np.nan), r"x holds nan at frame 0, dimension 0 \(12 of 12 values are not finite\)"),
     (np.array([[0, 0, 0], [0, np.inf, 0]], np.float16), r"x holds inf at frame 1, dimension 1 \(1 of 6"),
     (np.full((4, 3), 1e200) * np.arange(4)[:, None], "values up to 3e\\+200, whose squares overflow"),

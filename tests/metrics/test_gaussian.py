@@ -150,6 +150,8 @@ def test_says_what_a_file_lacks(tmp_path: Path) -> None:
     [
         (np.zeros(2), np.eye(3), r"mean of shape \(2,\) and a covariance of shape \(3, 3\)"),
         (np.zeros((2, 1)), np.eye(2), r"expected \[dim\] and \[dim, dim\]"),
+        (["a", "b"], np.eye(2), "the mean has dtype <U1; expected real numbers"),
+        (np.zeros(2), np.eye(2) * 1j, "the covariance has dtype complex128; expected real numbers"),
         (np.array([0.0, np.nan]), np.eye(2), "the mean holds nan at position 1"),
         (np.zeros(2), np.diag([1.0, np.inf]), "the covariance holds inf at frame 1, dimension 1"),
         (np.zeros(2), np.array([[1.0, 0.5], [0.0, 1.0]]), "not symmetric: entries differ by 0.5"),

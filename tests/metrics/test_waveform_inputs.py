@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
 from mertric.errors import InputError
+from mertric.metrics.scale_invariant import si_sdr
+from mertric.metrics.sdr import sdr
 from mertric.metrics.spectrogram import spectrogram_mse
 from mertric.metrics.waveform import (
     UndefinedMetricError,
@@ -16,9 +20,41 @@ from mertric.metrics.waveform import (
     waveform_mse,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def noise(seed: int, *shape: int) -> np.ndarray:
     return 0.1 * np.random.default_rng(seed).standard_normal(shape)
+
+
+@pytest.mark.parametrize("metric", [sdr, si_sdr, waveform_mse, spectrogram_mse])
+def test_magnitudes_whose_energies_float64_does_not_have(metric: Callable[..., float]):
+    x, y = noise(0, 2000), noise(1, 2000)
+    for scale in (1e-70, 1e70):
+        assert np.isfinite(metric(scale * x, scale * (x + y)))
+    with pytest.raises(InputError, match=r"estimate holds samples of .*e\+199, whose energies are beyond float64"):
+        metric(x, 1e200 * y)
+    if metric in (sdr, si_sdr):
+        with pytest.raises(UndefinedMetricError, match="the reference is silent"):
+            metric(1e-200 * x, y)
+
+
+def test_what_is_no_waveform():
+    x = noise(0, 100)
+    masked = np.ma.masked_less(x, 0)
+    with pytest.raises(InputError, match="the estimate has masked samples"):
+        waveform_mse(x, masked)
+    assert waveform_mse(x, np.ma.array(x)) == 0
+    with pytest.raises(InputError, match=r"the reference is no array of numbers \(.*\); expected \[samples\]"):
+        waveform_mse([[1.0, 2.0], [3.0]], x)
+
+
+@pytest.mark.parametrize("options", [{"window": 0}, {"window": -8}, {"hop": 0}, {"hop": -5}])
+def test_spectrograms_that_cannot_be(options: dict[str, int]):
+    ((name, size),) = options.items()
+    with pytest.raises(InputError, match=f"the {name} is {size} samples; expected at least 1"):
+        spectrogram_mse(noise(0, 1000), noise(1, 1000), **options)
 
 
 def test_decibels():

@@ -29,7 +29,9 @@ _SHORT = {"spearman": "SRCC", "pearson": "PCC", "kendall": "KRCC"}
 @click.option("--bootstrap", type=click.IntRange(min=0), default=2000, show_default=True, metavar="N")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--compare", nargs=2, multiple=True, metavar="A B", help="Does A follow listeners better than B?")
-@click.option("--max-violations", type=int, default=3, show_default=True, help="Bake-Off: drop rows above it.")
+@click.option(
+    "--max-violations", type=click.IntRange(min=0), default=3, show_default=True, help="Bake-Off: drop rows above it."
+)
 @click.option("--average", type=click.Choice(["mean", "median"]), default="mean", show_default=True)
 @click.option("--latex", type=FILE, metavar="F", help="Write booktabs tables.")
 @click.option("--plots", type=FOLDER, metavar="DIR", help="Write scatters, bars and the curve over layers.")

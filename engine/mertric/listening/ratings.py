@@ -34,12 +34,14 @@ def read_ratings(path: Path | str, *, max_violations: int = 3, average: str = "m
     path
         CSV or JSON file.
     max_violations
-        Bake-Off only: rows with a greater ``violation_total`` are dropped. Integer, 0 to 4.
+        Bake-Off only: rows with a greater ``violation_total`` are dropped.
     average
         ``mean`` or ``median`` over raters.
 
     Raises
     ------
+    InputError
+        `average` is not known.
     TableError
         If the file cannot be read, fits no format, or holds no usable rating. The message lists the columns
         found and those expected.

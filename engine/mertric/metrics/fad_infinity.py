@@ -96,7 +96,7 @@ def fad_infinity(
     ICASSP 2024, section 2.4 (fadtk: sizes from 500, 25 steps, with replacement).
     """
     frames = embedding(x, "x", least=2)
-    for name, value, low in (("steps", steps, 2), ("least", least, 2), ("draws", draws, 1)):
+    for name, value, low in (("steps", steps, 2), ("least", least, 2), ("draws", draws, 1), ("seed", seed, 0)):
         if value < low:
             raise InputError(f"{name} is {value}; expected at least {low}.")
     if len(frames) <= least:

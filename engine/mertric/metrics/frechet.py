@@ -50,7 +50,8 @@ def frechet_distance(x: ArrayLike | PreparedEmbedding, y: ArrayLike | PreparedEm
     -------
     float
         In squared units of the embeddings, 0 or above; float64 arithmetic whatever the input. Symmetric to rounding
-        and invariant to the order of frames. Of embeddings whose roots are equal to the bit it is 0.
+        and invariant to the order of frames. Of embeddings whose means and roots are equal to the bit it
+        is 0.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def _prepared(x: ArrayLike | PreparedEmbedding, name: str) -> PreparedEmbedding:
 
 
 def _unprepared(x: ArrayLike | PreparedEmbedding) -> int:
-    return 0 if isinstance(x, PreparedEmbedding) else np.size(x)
+    return x.size if isinstance(x, np.ndarray) else 0
 
 
 def distance(x: PreparedEmbedding, y: PreparedEmbedding) -> float:

@@ -14,7 +14,7 @@ from mertric.errors import InputError
 from mertric.kernels.moments import centre, frame_mean, merge_scatter
 from mertric.metrics.frechet import distance
 from mertric.metrics.prepared import BLOCK, PreparedEmbedding
-from mertric.metrics.validation import embedding, require_finite, same_dim
+from mertric.metrics.validation import embedding, real, require_finite, same_dim
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -66,10 +66,14 @@ class Gaussian:
                         "Name fadtk's model where arrays are called MODEL.mu and MODEL.cov."
                     )
                 frames = int(data["frames"]) if "frames" in data.files else 0
-                return cls.of(data[f"{prefix}mu"], data[f"{prefix}cov"], frames=frames)
+                mean, covariance = data[f"{prefix}mu"], data[f"{prefix}cov"]
         except InputError:
             raise
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, TypeError, ValueError) as error:
+            raise InputError(f"{wrong}: {error}") from error
+        try:
+            return cls.of(mean, covariance, frames=frames)
+        except InputError as error:
             raise InputError(f"{wrong}: {error}") from error
 
     @classmethod
@@ -79,9 +83,9 @@ class Gaussian:
         Raises
         ------
         InputError
-            Shapes that do not match, NaN or infinity, or a covariance that is not symmetric.
+            Shapes that do not match, no real numbers, NaN or infinity, or a covariance that is not symmetric.
         """
-        mu, cov = np.asarray(mean, np.float64), np.asarray(covariance, np.float64)
+        mu, cov = real(mean, "the mean"), real(covariance, "the covariance")
         if mu.ndim != 1 or not mu.size or cov.shape != (mu.size, mu.size):
             raise InputError(
                 f"got a mean of shape {mu.shape} and a covariance of shape {cov.shape}; expected [dim] and [dim, dim]."

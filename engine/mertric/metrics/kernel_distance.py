@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,10 +74,13 @@ def kernel_audio_distance(
             bad = (first, "x") if not np.isfinite(first).all() else (array, name)
             require_finite(*bad)
     width = median_distance(reference) if bandwidth is None else bandwidth
-    if not (width > 0.0 and math.isfinite(width)):
+    square = float(width) * float(width)
+    if not (width > 0.0 and math.isfinite(width) and sys.float_info.min <= square <= sys.float_info.max):
         what = "the median distance of x's frames" if bandwidth is None else "bandwidth"
-        raise InputError(f"{what} is {width}; expected a finite number above 0. Give a bandwidth that is.")
-    gamma = 1.0 / (2.0 * width * width)
+        raise InputError(
+            f"{what} is {width}; expected a number above 0 whose square is a float64. Give a bandwidth that is."
+        )
+    gamma = 0.5 / square
     m, n = len(reference), len(estimate)
     within_x = _kernel_sum(reference, reference, gamma, workers) - m
     within_y = _kernel_sum(estimate, estimate, gamma, workers) - n

@@ -34,7 +34,8 @@ class PreparedEmbedding:
     ----------
     mean : float64 [2, dim]
         The mean over frames is the sum of both rows; the second is a correction of the first's rounding.
-    root : float64 [min(frames, dim), dim]
+    root : float64 [rows, dim]
+        At most as many rows as frames, or as dimensions where these are fewer or the root is a Gaussian's.
         rootᵀ root is proportional to the covariance: the centred frames, or a triangular factor.
     squares : float
         Sum of squares of the root.

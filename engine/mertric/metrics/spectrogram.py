@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import fft
 
+from mertric.errors import InputError
 from mertric.metrics.waveform import Float, Float64, UndefinedMetricError, check_pair
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def spectrogram_mse(reference: npt.ArrayLike, estimate: npt.ArrayLike, *, window
     Raises
     ------
     InputError
-        If an array is no waveform, or the shapes differ.
+        If an array is no waveform, the shapes differ, or `window` or `hop` is below 1.
     UndefinedMetricError
         If the waveforms have half a window or less, which cannot be mirrored.
 
@@ -46,6 +47,9 @@ def spectrogram_mse(reference: npt.ArrayLike, estimate: npt.ArrayLike, *, window
     ----------
     .. [1] P. A. Bereuter, A. Sontacchi, DAGA 2026, arXiv:2604.20270.
     """
+    for name, size in (("window", window), ("hop", hop)):
+        if size < 1:
+            raise InputError(f"the {name} is {size} samples; expected at least 1")
     first, second = check_pair(reference, estimate)
     if first.shape[1] <= window // 2:
         raise UndefinedMetricError(

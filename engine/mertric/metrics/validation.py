@@ -18,7 +18,7 @@ Frames: TypeAlias = "NDArray[np.float32] | NDArray[np.float64]"
 def embedding(x: ArrayLike, name: str, *, least: int = 1) -> Frames:
     """An embedding as contiguous float32 or float64 [frames, dim], with at least `least` frames.
 
-    Float16 becomes float32 and integers float64, exactly. Values are not looked at: see `require_finite`.
+    Float16 becomes float32 and integers float64, exactly up to 2^53. Values are not looked at: see `require_finite`.
     """
     array = _unmasked(x, name)
     if array.ndim != 2:
@@ -36,10 +36,20 @@ def layers(x: ArrayLike, name: str, *, least: int = 1) -> NDArray[Any]:
     return array
 
 
+def real(x: ArrayLike, name: str) -> NDArray[np.float64]:
+    """An array of real numbers of any shape, as float64."""
+    array = _unmasked(x, name)
+    _require_real(array, name)
+    return np.asarray(array, np.float64)
+
+
 def _unmasked(x: ArrayLike, name: str) -> NDArray[Any]:
     if np.ma.is_masked(x):
         raise InputError(f"{name} has masked values; expected all of them. Fill them in, or leave the frames out.")
-    return np.asarray(x)
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"{name} is no array of numbers ({error}); expected [frames, dim].") from error
 
 
 def same_dim(x: int, y: int, x_name: str, y_name: str) -> None:
@@ -82,9 +92,15 @@ def _checked(array: NDArray[Any], name: str, least: int) -> Frames:
     return np.ascontiguousarray(array, dtype=kept)
 
 
-def _check(array: NDArray[Any], name: str, least: int) -> None:
+def _require_real(array: NDArray[Any], name: str) -> None:
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} has dtype {array.dtype}; expected real numbers (float16, float32 or float64).")
+
+
+def _check(array: NDArray[Any], name: str, least: int) -> None:
+    _require_real(array, name)
+    if array.shape[0] == 0 and array.ndim == 3:
+        raise InputError(f"{name} has shape {array.shape}: no layers; expected [layers, frames, dim] with one or more.")
     frames, dim = array.shape[-2:]
     if dim == 0:
         raise InputError(f"{name} has shape {array.shape}: no dimensions; expected [frames, dim] with dim >= 1.")

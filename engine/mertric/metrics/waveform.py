@@ -14,6 +14,8 @@ Float: TypeAlias = npt.NDArray[np.floating]
 Float64: TypeAlias = npt.NDArray[np.float64]
 
 BLOCK = 32768
+LARGEST, SMALLEST = 1e75, 1e-75
+"""Magnitudes of the loudest sample between which energies, and products of two, are numbers that float64 has."""
 RESOLUTION = 1e-20
 """Energies this far (200 dB) below what they are compared with are rounding, and count as nothing."""
 
@@ -78,9 +80,15 @@ def check_waveform(waveform: npt.ArrayLike, name: str) -> Float:
     Raises
     ------
     InputError
-        If it is not floating point, neither [samples] nor [channels, samples], empty or not finite.
+        If it is not floating point, neither [samples] nor [channels, samples], empty, masked, not finite or beyond
+        `LARGEST`.
     """
-    array = np.asarray(waveform)
+    if np.ma.is_masked(waveform):
+        raise InputError(f"the {name} has masked samples; expected all of them: fill them in, or leave them out")
+    try:
+        array = np.asarray(waveform)
+    except ValueError as error:
+        raise InputError(f"the {name} is no array of numbers ({error}); expected [samples]") from error
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"the {name} has dtype {array.dtype}; expected floating point in [-1, 1]: convert it")
     if array.ndim not in (1, 2) or array.size == 0:
@@ -88,6 +96,8 @@ def check_waveform(waveform: npt.ArrayLike, name: str) -> Float:
     array = np.atleast_2d(array)
     if not all(np.isfinite(channel).all() for channel in array):
         raise InputError(f"the {name} holds NaN or infinite samples: repair or leave out the file it comes from")
+    if (peak := max(map(_peak, array))) > LARGEST:
+        raise InputError(f"the {name} holds samples of {peak:.3g}, whose energies are beyond float64: scale it down")
     return array
 
 
@@ -160,14 +170,14 @@ def check_sources(sources: Sequence[int] | None, estimates: int, references: int
 
 
 def check_sounding(waveform: Float, name: str) -> None:
-    """Stop at a waveform [channels, samples] with a channel that is zero throughout.
+    """Stop at a waveform [channels, samples] with a channel that is nowhere above `SMALLEST`.
 
     Raises
     ------
     UndefinedMetricError
         Naming the silent channel, or the whole waveform.
     """
-    silent = [index for index, channel in enumerate(waveform) if not channel.any()]
+    silent = [index for index, channel in enumerate(waveform) if _peak(channel) < SMALLEST]
     if len(silent) == len(waveform):
         raise UndefinedMetricError(f"the {name} is silent")
     if silent:
@@ -198,6 +208,11 @@ def waveform_mse(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
         for a, b in blocks(channels):
             total += float(np.sum((b - a) ** 2))
     return total / first.size
+
+
+def _peak(channel: Float) -> float:
+    """Magnitude of the loudest sample."""
+    return max(float(channel.max()), -float(channel.min()))
 
 
 def _size(waveform: Float) -> str:
