@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 
 from mertric.audio import Audio, count_damaged, require_sound
 from mertric.errors import AudioError
+from mertric.framing import Mpeg, ogg_problem, walk_mpeg, with_length
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,12 +26,17 @@ _BLOCK = 1 << 19
 """Samples that are decoded at once, of all channels together."""
 _UNKNOWN = 2**63 - 1
 """Frames of a file whose header does not tell them, such as a FLAC file that was written into a pipe."""
-_LOST = re.compile(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
-"""Where libsndfile tells how many bytes of samples a header promises, and how many there are."""
+_LOST = re.compile(r"^ *(data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+"""Where libsndfile tells how many bytes a header promises, of samples or of all, and how many there are."""
+_LONG = ("riff", "Riff size")
+"""Of these in 64 bits, as W64 and RF64 have them."""
 _MISCOUNTED = 64
 """Bytes more than there are that a header may promise: some writers count the header too."""
 _PLACEHOLDER = 0x7F000000
-"""Bytes from which on a header promises what was not known yet when it was written, as into a pipe."""
+"""Bytes from which on one in 32 bits promises what was not known yet when it was written, as into a pipe."""
+_LAYER_3 = "MPEG_LAYER_III"
+_SLACK = 0.25
+"""Seconds that an MPEG decoder may leave out at both ends."""
 
 
 class AudioFile:
@@ -58,6 +65,12 @@ class AudioFile:
     def __init__(self, path: Path | str, *, max_seconds: float | None = None) -> None:
         self._path, self._max_seconds = Path(path), max_seconds
         self._file = _open(self._path)
+        self._mpeg: Mpeg | None = None
+        self._guessed = self._file.frames == _UNKNOWN
+        if self._file.subtype.startswith("MPEG"):
+            self._file, self._mpeg = _whole_mpeg(self._path, self._file)
+            tells = self._mpeg is not None and (self._mpeg.told or self._file.subtype == _LAYER_3)
+            self._guessed = not tells
         self.name = str(path)
         self.sample_rate = int(self._file.samplerate)
         frames = int(self._file.frames)
@@ -116,23 +129,29 @@ class AudioFile:
         self._require_whole(self._frames - left)
 
     def _require_whole(self, frames: int) -> None:
-        """Raise where fewer frames could be decoded than there are: what follows a gap stands in the wrong place.
-
-        MP3 need not tell its length, for which its first frames are then a bad guide.
-        """
-        known = self._file.frames != _UNKNOWN and not self._file.subtype.startswith("MPEG")
+        """Raise where fewer frames could be decoded than there are: what follows a gap stands in the wrong place."""
+        slack = round(_SLACK * self.sample_rate) if self._mpeg else 0
         if frames == self._file.frames and (lost := _LOST.search(self._file.extra_info)):
-            claimed, there = (int(number) for number in lost.groups())
-            if there + _MISCOUNTED < claimed < _PLACEHOLDER:
+            claimed, there = int(lost[2]), int(lost[3])
+            if there + _MISCOUNTED < claimed and (claimed < _PLACEHOLDER or lost[1] in _LONG):
                 raise AudioError(
-                    f"{self.name} is cut off: its header promises {claimed} bytes of samples, the file holds {there}. "
-                    "Copy or render it again, or leave it out."
+                    f"{self.name} is cut off: its header promises {claimed} bytes, the file holds {there}. Copy or "
+                    "render it again, or leave it out."
                 )
-        if known and frames < self._frames:
+        if not self._guessed and frames + slack < self._frames:
             raise AudioError(
                 f"{self.name} is damaged: {frames / self.sample_rate:.2f} s of it can be decoded, its header says "
                 f"{self._frames / self.sample_rate:.2f} s. Render it again or leave it out."
             )
+        if self._max_seconds is not None and frames >= round(self._max_seconds * self.sample_rate):
+            return
+        if self._mpeg is not None and self._mpeg.seconds > frames / self.sample_rate + _SLACK:
+            raise AudioError(
+                f"{self.name} holds {self._mpeg.seconds:.2f} s, of which {frames / self.sample_rate:.2f} s can be "
+                "decoded, as of files that were joined. Encode it again or leave it out."
+            )
+        if self._file.format == "OGG" and (problem := ogg_problem(_content(self._path))):
+            raise AudioError(f"{self.name} {problem}. Copy or encode it again, or leave it out.")
 
 
 def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
@@ -147,20 +166,44 @@ def read_audio(path: Path | str, *, max_seconds: float | None = None) -> Audio:
 
 
 def _open(path: Path) -> SoundFile:
-    import soundfile
-
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
             raise AudioError(f"{path} {what}; expected an audio file. Check the path.")
     except OSError as error:
         raise _unreadable(path, error) from error
+    return _decoder(_given(path), path)
+
+
+def _decoder(source: Path | bytes | io.BytesIO, path: Path) -> SoundFile:
+    import soundfile
+
     try:
-        file = soundfile.SoundFile(_given(path))
+        file = soundfile.SoundFile(source)
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:
         raise _undecodable(path, error) from error
     file.seekable = lambda: False  # else it seeks after each block, which fails at the end of files of unknown length
     return file
+
+
+def _whole_mpeg(path: Path, file: SoundFile) -> tuple[SoundFile, Mpeg | None]:
+    """Count an MPEG file's frames, and open it anew with their number in front where it does not tell its length.
+
+    libsndfile would guess it from the first ones, and read no further.
+    """
+    data = _content(path)
+    mpeg = walk_mpeg(data)
+    if mpeg is None or mpeg.told or file.subtype != _LAYER_3:
+        return file, mpeg
+    file.close()
+    return _decoder(io.BytesIO(with_length(data, mpeg)), path), mpeg
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _given(path: Path) -> Path | bytes:
