@@ -82,4 +82,5 @@ def find_sources(folder: Path) -> list[Path]:
 
 def identifiers(path: Path) -> set[str]:
     """Return the words with a number in a path, such as ``fileid_12``, in lower case."""
-    return {match.lower() for match in _IDENTIFIER.findall(path.with_suffix("").as_posix())}
+    name = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
+    return {match.lower() for match in _IDENTIFIER.findall(name.as_posix())}

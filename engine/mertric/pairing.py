@@ -51,12 +51,13 @@ class Pair:
 def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     """Pair a reference with estimates: a file with files, or a folder with folders.
 
-    In folders, files pair by equal path below the folder, then by equal path without its ending, then by an
-    identifier in the path, such as ``fileid_12``, that exactly one file of each side has; where the identifier is a
-    folder's, the files must have one name. An estimates folder that holds nothing but folders, none of them named as
-    a track of the references, is a folder of models. ``TRACK/STEM.wav`` gives track and stem; beside stems,
-    ``mixture`` and ``accompaniment`` are left out. In a flat folder a file is a track of its own, unless it is named
-    for a stem, such as ``song1_vocals.wav`` beside ``song1_drums.wav``.
+    In folders, files pair by equal path below the folder, then by equal path without its ending, then without regard
+    to case, then by an identifier in the path, such as ``fileid_12``, that exactly one file of each side has, where
+    several or all files of a side are numbered so; where it is a folder's, the files must have one name. An estimates
+    folder that holds folders and no audio, none of them named as a track of the references, is a folder of models.
+    ``TRACK/STEM.wav`` and ``STEM/TRACK.wav`` give track and stem; beside stems, ``mixture`` and ``accompaniment`` are
+    left out. In a flat folder a file is a track of its own, unless it is named for a stem, such as
+    ``song1_vocals.wav`` beside ``song1_drums.wav``.
 
     Parameters
     ----------
@@ -73,7 +74,8 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     Raises
     ------
     PairingError
-        A path does not exist, is of the other kind, is given twice, or a folder holds no audio.
+        A path does not exist, is of the other kind, is given twice, or a folder holds no audio; of several models in
+        a folder, one that holds none has no partners.
     """
     for path in (reference, *estimates):
         if not path.exists():
@@ -93,6 +95,8 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     references = find_sources(reference)
     given = [_models(reference, references, folder) for folder in estimates]
     _require_different(given)
+    for folder in estimates:
+        find_sources(folder)
     folders = [folder for models in given for folder in models]
     return [
         found
@@ -113,13 +117,14 @@ def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:
     """Return the folder, or the folders in it if it is a folder of models."""
     children = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     tracks = {path.relative_to(root).parts[0] for path in references}
-    numbers = {number for track in tracks for number in identifiers(Path(track))}
+    numbers = _Numbers({path: path.relative_to(root) for path in references}, {})
+    taken = {number for track in tracks for number in numbers.of(Path(track))}
     holds_audio = any(path.suffix.lower() in SUFFIXES for path in children if path.is_file())
     folders = [path for path in children if path.is_dir()]
     if (
         holds_audio
         or not folders
-        or any(path.name in tracks or identifiers(Path(path.name)) & numbers for path in folders)
+        or any(path.name in tracks or numbers.of(Path(path.name)) & taken for path in folders)
     ):
         return [folder]
     return folders
@@ -127,17 +132,23 @@ def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:
 
 def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: str) -> list[Pair]:
     left = {path: path.relative_to(root) for path in references}
-    right = {path: path.relative_to(folder) for path in find_sources(folder)}
+    try:
+        right = {path: path.relative_to(folder) for path in find_sources(folder)}
+    except PairingError:  # `pair` has refused a folder that was given
+        right = {}
     everything = left, right
-    tracks, stems = _tracks(left) | _tracks(right), {path: _stem(below) for path, below in left.items()}
+    numbers = _Numbers(*everything)
+    tracks = _tracks(left, numbers) | _tracks(right, numbers)
+    stems = {path: _stem(below) for path, below in left.items()}
     partners: dict[Path, Path] = {}
     keys: list[Callable[[Path], Iterable[str]]] = [
         lambda path: [_normal(path)],
         lambda path: [_normal(path.with_suffix(""))],
-        identifiers,
+        lambda path: [_normal(path.with_suffix("")).casefold()],
+        numbers.of,
     ]
     for key in keys:
-        matched = {a: b for a, b in _match(*everything, key).items() if a in left and b in right}
+        matched = {a: b for a, b in _match(*everything, key, numbers).items() if a in left and b in right}
         partners |= matched
         left = {path: below for path, below in left.items() if path not in matched}
         taken = set(matched.values())
@@ -149,7 +160,9 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
             model=model,
             track=tracks[reference],
             stem=stems[reference],
-            problem=None if reference in partners else _reason(left[reference], right.values(), left.values(), folder),
+            problem=None
+            if reference in partners
+            else _reason(left[reference], right.values(), left.values(), folder, numbers),
         )
         for reference in references
     ]
@@ -160,23 +173,59 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
             model=model,
             track=tracks[path],
             stem=_stem(below),
-            problem=_reason(below, left.values(), right.values(), root),
+            problem=_reason(below, left.values(), right.values(), root, numbers),
         )
         for path, below in right.items()
     ]
 
 
+class _Numbers:
+    """Identifiers that number files: of their word there are several on a side, or all files have one.
+
+    A name such as U2 is none.
+
+    Parameters
+    ----------
+    left, right
+        Both sides' files, and what they are called below their folder.
+    """
+
+    def __init__(self, left: Mapping[Path, Path], right: Mapping[Path, Path]) -> None:
+        self._words: set[str] = set()
+        for side in (left, right):
+            found = [identifiers(below) for below in side.values()]
+            files = Counter(word for names in found for word in {_word(name) for name in names})
+            numbers = Counter(map(_word, set().union(*found)))
+            self._words |= {word for word in files if numbers[word] > 1 or files[word] == len(found)}
+
+    def of(self, below: Path) -> set[str]:
+        """The identifiers of a file."""
+        return {name for name in identifiers(below) if _word(name) in self._words}
+
+
+def _word(identifier: str) -> str:
+    """What an identifier is called without its number."""
+    return identifier.rstrip("0123456789").rstrip("_-")
+
+
+def _by_stem(below: Path) -> bool:
+    """Whether a file is ``STEM/TRACK.wav``."""
+    return len(below.parts) > 1 and below.parent.name.lower() in _PARTS and below.stem.lower() not in _PARTS
+
+
 def _stem(below: Path) -> str | None:
-    """The stem's name of ``TRACK/STEM.wav``."""
+    """The stem's name of ``TRACK/STEM.wav`` or ``STEM/TRACK.wav``."""
+    if _by_stem(below):
+        return below.parent.name
     return below.stem if len(below.parts) > 1 else None
 
 
-def _tracks(files: Mapping[Path, Path]) -> dict[Path, str]:
+def _tracks(files: Mapping[Path, Path], numbers: _Numbers) -> dict[Path, str]:
     """Name each file's track: its folder, or in a flat folder its only identifier, or its name.
 
     An identifier that several files have, such as a version, is a track's only if these are otherwise named as stems.
     """
-    flat = {path: identifiers(below) for path, below in files.items() if len(below.parts) == 1}
+    flat = {path: numbers.of(below) for path, below in files.items() if len(below.parts) == 1}
     stems = Counter(files[path].stem for path in flat)
     owners = defaultdict(list)
     for path, found in flat.items():
@@ -185,6 +234,8 @@ def _tracks(files: Mapping[Path, Path]) -> dict[Path, str]:
     names = {}
     for path, below in files.items():
         names[path] = below.parent.as_posix()
+        if _by_stem(below):
+            names[path] = (below.parent.parent / below.stem).as_posix()
         if path in flat:
             names[path] = below.stem if stems[below.stem] == 1 else below.name
             for name in flat[path] if len(flat[path]) == 1 else ():
@@ -198,7 +249,9 @@ def _rest(stem: str, identifier: str) -> str:
     return stem.replace(identifier, "").strip(" ._-")
 
 
-def _match(left: dict[Path, Path], right: dict[Path, Path], key: Callable[[Path], Iterable[str]]) -> dict[Path, Path]:
+def _match(
+    left: Mapping[Path, Path], right: Mapping[Path, Path], key: Callable[[Path], Iterable[str]], numbers: _Numbers
+) -> dict[Path, Path]:
     """Match the files that share a key no other file of either side has, unless their keys name different files."""
     owners: list[dict[str, list[Path]]] = []
     for side in (left, right):
@@ -212,28 +265,39 @@ def _match(left: dict[Path, Path], right: dict[Path, Path], key: Callable[[Path]
         for name in owners[0].keys() & owners[1].keys()
         if len(owners[0][name]) == len(owners[1][name]) == 1
     }
-    links = {(a, b) for a, b in links if _compatible(left[a], right[b])}
+    links = {(a, b) for a, b in links if _compatible(left[a], right[b], numbers)}
     lefts, rights = Counter(a for a, _ in links), Counter(b for _, b in links)
     return {a: b for a, b in links if lefts[a] == rights[b] == 1}
 
 
-def _compatible(below: Path, other: Path) -> bool:
+def _compatible(below: Path, other: Path, numbers: _Numbers) -> bool:
     """Whether two files can be the same part: of files in folders, ``TRACK_1/bass`` is not ``TRACK_1/drums``."""
     nested = len(below.parts) > 1 and len(other.parts) > 1
-    named = identifiers(Path(below.name)) & identifiers(Path(other.name))
+    named = numbers.of(Path(below.name)) & numbers.of(Path(other.name))
     return not nested or bool(named) or below.stem.lower() == other.stem.lower()
 
 
-def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Path) -> str:
+def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Path, numbers: _Numbers) -> str:
     """Say why a file has no partner in `where`."""
-    own = identifiers(below)
-    rivals = [other.as_posix() for other in others if own & identifiers(other) and _compatible(below, other)]
+    own = numbers.of(below)
+    rivals = [other.as_posix() for other in others if own & numbers.of(other) and _compatible(below, other, numbers)]
     if not rivals:
-        return f"no partner in {where}"
-    shared = [other.as_posix() for other in same if own & identifiers(other) and other != below]
+        unread = _unread(where / below)
+        return f"no partner in {where}" + (f", where {unread} is of a kind that is not read" if unread else "")
+    shared = [other.as_posix() for other in same if own & numbers.of(other) and other != below]
     return f"ambiguous: could belong to {', '.join(sorted(rivals)[:4])}" + (
         f", as could {', '.join(sorted(shared)[:4])}" if shared else ""
     )
+
+
+def _unread(path: Path) -> str | None:
+    """Name a file of another ending beside a path, or at it, that is not among those that are searched for."""
+    try:
+        beside = sorted(path.parent.iterdir())
+    except OSError:
+        return None
+    unread = (one.name for one in beside if one.stem == path.stem and one.suffix.lower() not in SUFFIXES)
+    return next((name for name in unread if not (path.parent / name).is_dir()), None)
 
 
 def _normal(path: Path) -> str:

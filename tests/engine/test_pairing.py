@@ -73,6 +73,74 @@ def test_identifiers_as_gensvs_names_them(folder: Folder) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("references", "estimates"),
+    [
+        (["U2 - One", "Blink182 - Dammit"], ["U2 - Vertigo", "Blink182 - Dammit"]),
+        (["take2_intro", "verse"], ["take2_outro", "chorus"]),
+    ],
+)
+def test_a_number_in_a_name_is_no_identifier(folder: Folder, references: list[str], estimates: list[str]) -> None:
+    """Unless several or all are numbered so."""
+    pairs = pair(
+        folder("ref", *(f"{name}.wav" for name in references)), [folder("est", *(f"{name}.wav" for name in estimates))]
+    )
+    same = {*references} & {*estimates}
+    assert {p.track for p in pairs if p.problem is None} == same
+    assert {p.problem for p in pairs} - {None} == {f"no partner in {folder(side)}" for side in ("ref", "est")}
+
+
+def test_one_side_that_is_numbered_will_do(folder: Folder) -> None:
+    reference = folder("ref", "vocals_7.wav", "vocals_8.wav")
+    estimate = folder("est", "mix_vocals_8_net.wav", "mix_vocals_7_net.wav", "notes.wav")
+    assert sum(p.problem is None for p in pair(reference, [estimate])) == 2
+
+
+def test_a_dot_in_a_folder_s_name(folder: Folder) -> None:
+    reference = folder("ref", "Mr. Song_1/vocals.wav", "Mr. Song_2/vocals.wav")
+    estimate = folder("est", "Mr. Song_2 (out)/vocals.wav", "Mr. Song_1 (out)/vocals.wav")
+    assert [p.problem for p in pair(reference, [estimate])] == [None, None]
+
+
+def test_case_alone(folder: Folder) -> None:
+    reference = folder("ref", "song a/Vocals.wav", "b/X.wav", "b/x.wav")
+    estimate = folder("est", "song a/vocals.wav", "b/x.wav")
+    pairs = found(pair(reference, [estimate]))
+    assert pairs["Vocals.wav", "vocals.wav"] is None
+    assert pairs["x.wav", "x.wav"] is None
+    assert pairs["X.wav", None] is not None
+
+
+def test_folders_of_stems(folder: Folder) -> None:
+    files = ["vocals/t1.wav", "drums/t1.wav", "vocals/t2.wav", "disc/Bass/t3.wav", "other/vocals.wav"]
+    pairs = pair(folder("ref", *files), [folder("est", *files)])
+    assert {(p.track, p.stem, p.problem) for p in pairs} == {
+        ("t1", "vocals", None),
+        ("t1", "drums", None),
+        ("t2", "vocals", None),
+        ("disc/t3", "Bass", None),
+        ("other", "vocals", None),
+    }
+
+
+def test_a_partner_of_a_kind_that_is_not_read(folder: Folder) -> None:
+    estimate = folder("est", "t1/bass.wav", "t1/vocals.m4a")
+    problems = found(pair(folder("ref", "t1/vocals.wav", "t1/bass.wav"), [estimate]))
+    assert problems["vocals.wav", None] == (f"no partner in {estimate}, where vocals.m4a is of a kind that is not read")
+
+
+def test_a_model_whose_name_has_a_number_of_a_track(folder: Folder) -> None:
+    models = folder("models", "u2net/U2 - One.wav", "u2net/x.wav")
+    assert {p.model for p in pair(folder("ref", "U2 - One.wav", "x.wav"), [models])} == {"u2net"}
+
+
+def test_a_folder_without_audio_among_models(folder: Folder) -> None:
+    """It may be a model that failed: its rows say so."""
+    models = folder("models", "A/x.wav", "logs/log.txt")
+    pairs = pair(folder("ref", "x.wav"), [models])
+    assert [(p.model, p.problem) for p in pairs] == [("A", None), ("logs", f"no partner in {models / 'logs'}")]
+
+
 def test_sorted_order_is_never_a_partner(folder: Folder) -> None:
     pairs = pair(folder("ref", "a.wav", "b.wav"), [folder("est", "c.wav", "d.wav")])
     assert {(p.reference is None) + (p.estimate is None) for p in pairs} == {1}

@@ -8,6 +8,7 @@ from unicodedata import normalize
 
 import click
 
+from mertric.cli.messages import say
 from mertric.cli.options import (
     FILE,
     PATH,
@@ -68,8 +69,8 @@ def command(
     """Score estimates against a reference: files against a file, or folders against a folder.
 
     Files in folders pair by equal relative path (TRACK/STEM.wav), then by an identifier in the name, such as
-    fileid_12, that only one file of each folder has. A folder of model folders stands for all of them. A file that
-    cannot be scored becomes a row that says why.
+    fileid_12, that only one file of each folder has and numbers several. A folder of model folders stands for
+    all of them. A file that cannot be scored becomes a row that says why.
 
     REFERENCE alone can be a manifest: a CSV or JSON file with reference and estimate, and where known model, track,
     stem and model_type.
@@ -102,6 +103,8 @@ def command(
         show_table(means, list(means[0]), title="Means over the rows with a finite value")
     if encoder is not None and not encoder.bundle.trained:
         click.echo("The weights are untrained: the figures show the tool and not quality.")
+    if any(row["status"] == "unmatched" for row in rows):
+        say("Files pair as `mertric score --help` says; a manifest pairs any others.")
     sys.exit(exit_code(rows))
 
 
