@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -171,6 +172,7 @@ def test_a_file_that_cannot_be_written_costs_no_table(
         (["--csv", ""], r"--csv.* '' is a folder; expected a file to write"),
         (["--csv", "est"], r"--csv.* is a directory"),
         (["--json", "est/new.WAV"], r"--json.*new\.WAV has the name of an audio file; expected one for text"),
+        (["--overlap", "0.2"], "--overlap is of windows, of which none were asked for; give --window too"),
         (["--overlap", "1"], r"--overlap.* 1\.0 is not in the range 0<=x<1"),
     ],
 )
@@ -292,6 +294,50 @@ def test_names_that_the_terminal_has_no_characters_for(
         assert b"\\udce9" in done.stdout
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["ok"] * 3
+
+
+def test_options_of_a_model_that_no_metric_needs_are_said(run: Run, folders: tuple[Path, Path]) -> None:
+    options = ["--window", "5", "--overlap", "0.9", "--model", "nowhere", "--layer", "77", "--threads", "9"]
+    code, _, err = run("score", *folders, "--metrics", "sdr", *options)
+    assert code == 0
+    assert err == "--layer, --model, --threads, --window, --overlap: not used, as no MERT metric is asked for.\n"
+    assert run("score", *folders, "--metrics", "sdr")[2] == ""
+
+
+def test_means_say_over_how_many_rows_they_are(run: Run, write_wav: WriteWav, sound: Sound) -> None:
+    """A model that fails on a hard file has the better mean."""
+    for name, own, other in (("A", 9000, 9000), ("B", 9000, 8000)):
+        write_wav("r/x.wav", sound(9000, 1)), write_wav("r/y.wav", sound(9000, 2))
+        write_wav(f"e/{name}/x.wav", sound(own, 3)), write_wav(f"e/{name}/y.wav", sound(other, 4))
+    home = write_wav("r/x.wav", sound(9000, 1)).parents[1]
+    _, out, err = run("score", home / "r", home / "e", "--metrics", "waveform_mse,si_sdr")
+    means = [line.split() for line in out[out.index("Means over the rows that have a finite value") :].splitlines()]
+    assert ["A", "2"] in [line[:2] for line in means]
+    assert [line[-1] for line in means if line[:2] == ["B", "2"]] == ["1"]
+    assert "waveform_mse over" in out
+    assert "Some rows lack a value: means of one metric may be over other files for each model." in err
+    _, out, err = run("score", home / "r", home / "e" / "A", "--metrics", "waveform_mse")
+    assert " over" not in out.replace("Means over", "")
+    assert "lack a value" not in err
+
+
+def test_without_a_terminal_progress_is_lines(
+    run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 61.0, 62.0, 200.0])
+    monkeypatch.setattr("mertric.cli.progress.time", SimpleNamespace(monotonic=lambda: next(times)))
+    _, _, err = run("score", *folders, "--metrics", "waveform_mse")
+    assert err == "scoring: 1 of 3, about 2 min left\n"
+
+
+def test_outputs_that_differ_in_case_alone(
+    run: Run, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Are one file where the file system does not tell case apart."""
+    monkeypatch.setattr("mertric.output.sys", SimpleNamespace(platform="darwin"))
+    code, _, err = run("score", *folders, "--model", "gone", "--csv", tmp_path / "Q.txt", "--json", tmp_path / "q.txt")
+    assert code == 2
+    assert "is what --csv writes too" in err
 
 
 def test_pairs_that_go_by_an_identifier_are_said(run: Run, write_wav: Callable[..., Path], sound: Sound) -> None:

@@ -68,6 +68,25 @@ def layered(write, tracks=12, layers=4):
     return write("scores.json", json.dumps(scores)), write("ratings.csv", "\n".join(ratings) + "\n")
 
 
+def test_a_group_with_nothing_to_compare_says_so(write, tmp_path):
+    generator = np.random.default_rng(1)
+    scores, ratings = ["model,track,mse,sdr"], ["model,track,rating"]
+    for model, count in (("a", 12), ("b", 12), ("few", 2)):
+        for track in range(count):
+            x = generator.normal()
+            scores.append(f"{model},t{track},{-x + generator.normal()},{x}")
+            ratings.append(f"{model},t{track},{x + generator.normal()}")
+    files = write("s.csv", "\n".join(scores)), write("r.csv", "\n".join(ratings))
+    out = tmp_path / "out.json"
+    found = run(*files, "--by", "model", "--compare", "mse", "sdr", "--bootstrap", 50, "--json", out)
+    rows = [row for row in json.loads(out.read_text()) if row["kind"] == "comparison"]
+    assert [row["group"] for row in rows if row["note"] is None] == 3 * ["a"] + 3 * ["b"] + 3 * ["all"]
+    (few,) = (row for row in rows if row["note"])
+    assert (few["group"], few["difference"], few["coefficient"]) == ("few", None, None)
+    assert "2 items have both scores for spearman" in few["note"]
+    assert "nothing to compare" in " ".join(found.output.split())
+
+
 def test_published_correlations(gensvs, tmp_path):
     metrics = "emb_mse_mert_df,fad_song2song_mert_df,sdr,isr"
     out = tmp_path / "c.csv"

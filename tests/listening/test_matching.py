@@ -104,6 +104,12 @@ def test_join_by_id_takes_the_path_ending(write):
         match(scores, read_ratings(write("r.csv", "id,rating\nx.wav,5\n")))
 
 
+def test_an_id_that_is_a_path_from_here(write):
+    scores = read_scores(write("s.csv", "id,sdr\n./a/b,1\na/c,2\n./a/d,3\n"))
+    rated = match(scores, read_ratings(write("r.csv", "id,rating\n./a/b,5\n./a/c,4\na/d,3\n")))
+    assert [values.tolist() for values in rated.metrics.values()] == [[1, 2, 3]]
+
+
 def test_stems_that_ratings_leave_out_are_ambiguous(write):
     scores = read_scores(write("s.csv", "estimate,sdr\no/m/t/vocals.wav,1\no/m/t/bass.wav,2\n"))
     with pytest.raises(TableError, match="the rating of m/t fits 2 estimates"):

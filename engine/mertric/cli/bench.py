@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import model_options, progress_bar, table_options
+from mertric.cli.options import model_options, table_options
+from mertric.cli.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,9 +46,8 @@ def command(
     from mertric.report import report
 
     encoder = load(model, provider=provider, precision=precision, threads=threads)
-    with progress_bar() as progress:
-        task = progress.add_task("measuring", total=len(seconds) * runs)
-        rows = measure_latency(encoder, seconds=seconds, batch=batch, runs=runs, advance=lambda: progress.advance(task))
+    with progress("measuring", len(seconds) * runs) as advance:
+        rows = measure_latency(encoder, seconds=seconds, batch=batch, runs=runs, advance=advance)
     where = {"model": encoder.bundle.model, "provider": encoder.provider, "precision": encoder.precision}
     rows = [{**where, **row} for row in rows]
     report(rows, list(rows[0]), csv_path=csv_path, json_path=json_path)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mertric.cli.messages import say
-from mertric.cli.options import progress_bar, table_options
+from mertric.cli.options import table_options
+from mertric.cli.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +44,8 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
     pairs = pair(reference, estimates)
     score_pairs(pairs[:1], encoder)  # for the first time, which may compile kernels
     started = time.perf_counter()
-    with progress_bar() as progress:
-        task = progress.add_task("scoring", total=len(pairs))
-        rows = score_pairs(pairs, encoder, advance=lambda: progress.advance(task))
+    with progress("scoring", len(pairs)) as advance:
+        rows = score_pairs(pairs, encoder, advance=advance)
     elapsed = time.perf_counter() - started
     graded = [
         {

@@ -16,10 +16,10 @@ from mertric.cli.options import (
     make_windows,
     memory_option,
     model_options,
-    progress_bar,
     protocol_option,
     window_options,
 )
+from mertric.cli.progress import progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +52,7 @@ def command(
     threads: int | None,
     protocol: str,
     window: float | None,
-    overlap: float,
+    overlap: float | None,
     memory: int,
 ) -> None:
     """Write hidden states of audio FILES, or of all audio in folders.
@@ -86,15 +86,14 @@ def command(
             if other != path:
                 raise InputError(f"{other} and {path} would both be written to {target}. Embed them apart.")
             jobs[target] = path
+    windows = make_windows(window, overlap)
     encoder = load(model, provider=provider, precision=precision, threads=threads)
-    scheduler = Scheduler(
-        encoder, layers=encoder.check_layers(layers), windows=make_windows(window, overlap), memory=memory
-    )
+    scheduler = Scheduler(encoder, layers=encoder.check_layers(layers), windows=windows, memory=memory)
     rules = get_protocol(protocol)
     clips = scheduler.embed(partial(encoder.read, path, None, rules) for path in jobs.values())
     failed = 0
-    with progress_bar() as progress:
-        for target, clip in progress.track(zip(jobs, clips, strict=True), len(jobs), description="embedding"):
+    with progress("embedding", len(jobs)) as advance:
+        for target, clip in zip(jobs, clips, strict=True):
             embeddings, problem = clip.embeddings, clip.problem
             if embeddings is not None:
                 try:
@@ -111,6 +110,7 @@ def command(
                 failed += 1
                 stale = f" {target} is of an earlier run." if os.path.exists(target) else ""  # noqa: PTH110
                 say(f"mertric: {problem}{stale}")
+            advance()
     click.echo(f"{len(jobs) - failed} of {len(jobs)} files embedded into {output}.", err=True)
     if failed:
         sys.exit(2 if failed == len(jobs) else 1)

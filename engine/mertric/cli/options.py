@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mertric.files import SUFFIXES
-from mertric.output import is_stream
+from mertric.output import is_stream, spelling
 from mertric.scheduler import MEMORY_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from rich.progress import Progress
-
-    from mertric.encoder import Encoder
-    from mertric.pairing import Pair
-    from mertric.scoring import Row
     from mertric.windows import Windows
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
@@ -75,6 +70,7 @@ class OutputFile(click.Path):
         return path
 
 
+_OVERLAP = 0.5
 _READ, _WRITTEN = "mertric.read", "mertric.written"
 
 
@@ -91,7 +87,7 @@ def _identity(path: Path) -> object:
     try:
         status = path.stat()
     except OSError:
-        return os.path.realpath(path)
+        return spelling(Path(os.path.realpath(path)))
     return status.st_dev, status.st_ino
 
 
@@ -143,9 +139,7 @@ def window_options(function: _F) -> _F:
     function = click.option(
         "--overlap",
         type=click.FloatRange(0, 1, max_open=True),
-        default=0.5,
-        show_default=True,
-        help="Share of a window that the next one sees too.",
+        help=f"Share of a window that the next one sees too.  [default: {_OVERLAP}]",
     )(function)
     return click.option(
         "--window",
@@ -169,13 +163,15 @@ def memory_option(function: _F) -> _F:
     )(function)
 
 
-def make_windows(window: float | None, overlap: float) -> Windows | None:
+def make_windows(window: float | None, overlap: float | None) -> Windows | None:
     """Return what `--window` and `--overlap` ask for, and say that it is an approximation."""
     from mertric.windows import Windows
 
     if window is None:
+        if overlap is not None:
+            raise click.UsageError("--overlap is of windows, of which none were asked for; give --window too.")
         return None
-    windows = Windows(seconds=window, overlap=overlap)
+    windows = Windows(seconds=window, overlap=_OVERLAP if overlap is None else overlap)
     click.echo(f"Attention is limited to windows of {window:g} s: an approximation.", err=True)
     return windows
 
@@ -198,52 +194,3 @@ def _parse_layers(_: click.Context, __: click.Parameter, value: str | None) -> t
         return tuple(int(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"{value!r} is not 'all' or numbers joined by commas, such as 6,12.") from None
-
-
-def score_with_progress(
-    pairs: Sequence[Pair],
-    encoder: Encoder | None,
-    *,
-    metrics: Sequence[str],
-    layers: Sequence[int] | Literal["all"] | None,
-    protocol: str,
-    trim: bool = False,
-    windows: Windows | None = None,
-    journal: Path | None = None,
-    memory: int = MEMORY_BYTES,
-) -> list[Row]:
-    """Score pairs under a progress bar, see `mertric.scoring.score_pairs`."""
-    from mertric.scoring import score_pairs, split_metrics
-
-    matched = sum(pair.problem is None for pair in pairs)
-    with progress_bar() as progress:
-        task = progress.add_task("scoring", total=matched * sum(map(bool, split_metrics(metrics))))
-        return score_pairs(
-            pairs,
-            encoder,
-            metrics=metrics,
-            layers=layers,
-            protocol=protocol,
-            trim=trim,
-            windows=windows,
-            journal=journal,
-            memory=memory,
-            advance=lambda: progress.advance(task),
-        )
-
-
-def progress_bar() -> Progress:
-    """Return a progress bar on standard error that shows on a terminal only."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 import click
+from click.core import ParameterSource
 
 from mertric.cli.messages import say
 from mertric.cli.options import (
@@ -17,10 +18,10 @@ from mertric.cli.options import (
     memory_option,
     model_options,
     protocol_option,
-    score_with_progress,
     table_options,
     window_options,
 )
+from mertric.cli.progress import score_with_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ def command(
     threads: int | None,
     protocol: str,
     window: float | None,
-    overlap: float,
+    overlap: float | None,
     memory: int,
     csv_path: Path | None,
     json_path: Path | None,
@@ -86,6 +87,9 @@ def command(
         _say_what_identifiers_paired(pairs)
     names = metric_names(metrics, pairs)
     mert, _ = split_metrics(names)
+    windows = make_windows(window, overlap) if mert else None
+    if not mert:
+        _say_what_is_not_used()
     encoder = load(model, provider=provider, precision=precision, threads=threads) if mert else None
     rows = score_with_progress(
         pairs,
@@ -94,18 +98,33 @@ def command(
         layers=layers,
         protocol=protocol,
         trim=trim,
-        windows=make_windows(window, overlap),
+        windows=windows,
         journal=journal,
         memory=memory,
     )
     report(rows, _terminal_columns(rows), csv_path=csv_path, json_path=json_path)
     if means := mean_rows(rows, names):
-        show_table(means, list(means[0]), title="Means over the rows with a finite value")
+        show_table(means, list(means[0]), title="Means over the rows that have a finite value")
+        if any(count in mean for mean in means for count in map(_count, names)):
+            say("Some rows lack a value: means of one metric may be over other files for each model.")
     if encoder is not None and not encoder.bundle.trained:
         click.echo("The weights are untrained: the figures show the tool and not quality.")
     if any(row["status"] == "unmatched" for row in rows):
         say("Files pair as `mertric score --help` says; a manifest pairs any others.")
     sys.exit(exit_code(rows))
+
+
+def _say_what_is_not_used() -> None:
+    """Name the options that were given and are the model's, where no metric needs a model."""
+    context = click.get_current_context()
+    own = ("layers", "model", "provider", "precision", "threads", "protocol", "window", "overlap", "memory")
+    given = [
+        param.opts[0]
+        for param in context.command.params
+        if param.name in own and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        say(f"{', '.join(given)}: not used, as no MERT metric is asked for.")
 
 
 def exit_code(rows: Sequence[Row]) -> int:
@@ -181,13 +200,18 @@ def _terminal_columns(rows: Sequence[Row]) -> list[str]:
     return [name for name in rows[0] if name not in left_out and any(row[name] is not None for row in rows)]
 
 
+def _count(metric: str) -> str:
+    """The column that says how many rows a metric's mean is over."""
+    return f"{metric} over"
+
+
 def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
-    """Average each metric over a model's rows, for each layer and stem."""
+    """Average each metric over a model's rows, for each layer and stem, and say of how many where not all have one."""
     import math
 
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        if row["status"] in ("ok", "partial"):
+        if row["status"] != "unmatched":
             groups.setdefault((row["model"], row["stem"], row["layer"]), []).append(row)
     if all(len(group) == 1 for group in groups.values()):
         return []
@@ -197,5 +221,6 @@ def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
         for name in metrics:
             values = [v for row in group if isinstance(v := row[name], float) and math.isfinite(v)]
             mean[name] = sum(values) / len(values) if values else None
+            mean[_count(name)] = None if len(values) == len(group) else len(values)
         means.append(mean)
     return [{key: mean[key] for key in mean if any(m[key] is not None for m in means)} for mean in means]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import FOLDER, PATH, layers_option, model_options, protocol_option, score_with_progress
+from mertric.cli.options import FOLDER, PATH, layers_option, model_options, protocol_option
+from mertric.cli.progress import score_with_progress
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -147,7 +147,7 @@ def correlate_groups(rated: RatedScores, split: Sequence[Group], *, levels: Sequ
 
 
 def compare_groups(rated: RatedScores, split: Sequence[Group], first: str, second: str) -> list[dict[str, object]]:
-    """Compare two metrics in every group: one row a group and coefficient.
+    """Compare two metrics in every group: one row a group and coefficient, or for a group one with a ``note`` why not.
 
     Raises
     ------
@@ -158,8 +158,12 @@ def compare_groups(rated: RatedScores, split: Sequence[Group], first: str, secon
     rows: list[dict[str, object]] = []
     for group in split:
         index = group.indices
-        found: Sequence[Comparison] = compare(a[index], b[index], rated.ratings[index], weights=group.weights)
-        rows += [{"group": group.name, "metric": first, "other": second, **asdict(comparison)} for comparison in found]
+        of = {"group": group.name, "metric": first, "other": second}
+        try:
+            found = compare(a[index], b[index], rated.ratings[index], weights=group.weights)
+            rows += [{**of, **asdict(comparison), "note": None} for comparison in found]
+        except InputError as error:
+            rows.append({**of, **dict.fromkeys(field.name for field in fields(Comparison)), "note": str(error)})
     return rows
 
 

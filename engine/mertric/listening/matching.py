@@ -107,7 +107,7 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
 def _match_ids(scored: Sequence[ScoredItem], ratings: Sequence[Rating]) -> list[tuple[ScoredItem, Rating]]:
     by_name: dict[str, list[ScoredItem]] = {}
     for entry in scored:
-        for name in {entry.item.id, *_path_endings(entry.estimate)} - {""}:
+        for name in {entry.item.id.removeprefix("./"), *_path_endings(entry.estimate)} - {""}:
             by_name.setdefault(name, []).append(entry)
     pairs = []
     for rating in ratings:
