@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -107,7 +109,14 @@ def test_a_line_that_was_changed_is_computed_anew(tmp_path, change):
     assert find(Journal(path), "a") is None
 
 
-def test_keys_follow_settings_and_files(tmp_path):
+def test_what_is_kept_anew_stands(tmp_path):
+    path = tmp_path / "j.jsonl"
+    for outcome in (NEXT, OUTCOME):
+        Journal(path).keep("a", [outcome])
+    assert find(Journal(path), "a") == [OUTCOME]
+
+
+def test_keys_follow_settings_and_files(tmp_path, monkeypatch):
     first, second = tmp_path / "a.wav", tmp_path / "b.wav"
     first.write_bytes(b"one")
     second.write_bytes(b"two")
@@ -123,7 +132,21 @@ def test_keys_follow_settings_and_files(tmp_path):
     keys.add(journal_key(settings, (first, second)))
     first.unlink()
     keys.add(journal_key(settings, (first, second)))
-    assert len(keys) == 6
+    monkeypatch.setattr("mertric.journal.version", lambda _: "another")
+    keys.add(journal_key(settings, (first, second)))
+    assert len(keys) == 7
+
+
+def test_a_key_is_that_of_the_file_and_not_of_its_name_from_here(tmp_path, monkeypatch):
+    keys = set()
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        Path("a.wav").touch()
+        os.utime("a.wav", ns=(1, 1))
+        keys.add(journal_key({}, [Path("a.wav")]))
+        assert journal_key({}, [tmp_path / folder / "a.wav"]) in keys
+    assert len(keys) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -141,7 +164,9 @@ def test_a_journal_that_cannot_be_written(tmp_path):
         UserWarning, match=r"j\.jsonl cannot be written \(.*\)\. Check .* The run goes on, and the journal"
     ):
         journal.keep("a", [OUTCOME])
-    journal.keep("b", [OUTCOME])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        journal.keep("b", [OUTCOME])
 
 
 def test_a_line_torn_within_a_character_costs_that_line_alone(tmp_path):
