@@ -66,3 +66,14 @@ def test_what_failed_is_tried_again() -> None:
         sessions.open("a")
     assert "a" not in sessions
     assert sessions.open("a") == "yes"
+
+
+def test_what_fails_after_all_were_let_go_of_says_why() -> None:
+    def opener(key: str) -> Any:
+        sessions.close()
+        raise ProviderError("no")
+
+    sessions: Sessions[str] = Sessions(opener)
+    with pytest.raises(ProviderError, match="no"):
+        sessions.open("a")
+    assert "a" not in sessions
