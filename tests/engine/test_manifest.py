@@ -60,6 +60,7 @@ def test_json_says_the_same_as_csv(write):
     rows = [{"reference": "r.wav", "estimate": "e.wav", "model": None, "track": 7}]
     found = read_manifest(write("m.json", json.dumps(rows)))
     assert found == read_manifest(write("m.csv", "reference,estimate,track\nr.wav,e.wav,7\n"))
+    assert found == read_manifest(write("M.JSON", json.dumps(rows)))
 
 
 def test_a_row_without_a_file_becomes_a_pair_with_a_problem(write, tmp_path):
