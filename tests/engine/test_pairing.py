@@ -56,6 +56,11 @@ def test_another_ending(folder: Folder) -> None:
     assert found(pairs) == {("x.wav", "x.FLAC"): None, ("y.flac", "y.ogg"): None}
 
 
+def test_composed_and_decomposed_names_are_equal(folder: Folder) -> None:
+    pairs = pair(folder("ref", "Bj\u00f6rk/x.wav", "\u00fc.wav"), [folder("est", "Bjo\u0308rk/x.wav", "u\u0308.flac")])
+    assert found(pairs) == {("x.wav", "x.wav"): None, ("\u00fc.wav", "u\u0308.flac"): None}
+
+
 def test_an_equal_path_comes_before_another_ending(folder: Folder) -> None:
     pairs = pair(folder("ref", "x.wav"), [folder("est", "x.flac", "x.wav")])
     problems = found(pairs)
@@ -176,6 +181,11 @@ def test_identifiers_that_point_to_different_files(folder: Folder) -> None:
     assert all(problem and problem.startswith("ambiguous") for problem in problems.values())
 
 
+def test_an_identifier_of_a_folder_pairs_files_of_one_name_in_any_case(folder: Folder) -> None:
+    reference, estimate = folder("ref", "track_1/Bass.wav"), folder("est", "out_track_1/bass.wav")
+    assert found(pair(reference, [estimate])) == {("Bass.wav", "bass.wav"): None}
+
+
 def test_a_word_with_a_number_that_all_share_does_no_harm(folder: Folder) -> None:
     reference = folder("ref", "v2_fileid_1.wav", "v2_fileid_2.wav")
     estimate = folder("est", "net4_v2_fileid_2.wav", "net4_v2_fileid_1.wav")
@@ -238,6 +248,12 @@ def test_several_models_in_the_order_given(folder: Folder) -> None:
     assert [p.model for p in pairs] == ["zeta", "alpha"]
 
 
+def test_what_is_hidden_in_a_folder_of_models_is_no_model(folder: Folder) -> None:
+    reference = folder("ref", "x.wav")
+    models = folder("models", "A/x.wav", "B/x.wav", ".trash/x.wav", "._x.wav")
+    assert [p.model for p in pair(reference, [models])] == ["A", "B"]
+
+
 def test_models_of_one_name_are_told_apart(folder: Folder) -> None:
     reference = folder("ref", "x.wav")
     pairs = pair(reference, [folder("one/out", "x.wav"), folder("two/out", "x.wav")])
@@ -255,6 +271,20 @@ def test_files_with_a_file(folder: Folder) -> None:
 def test_what_is_no_audio_or_hidden_is_left_out(folder: Folder) -> None:
     names = ["x.wav", "notes.txt", ".hidden.wav", "._x.wav", ".trash/y.wav", "deep/er/z.MP3"]
     assert [path.name for path in find_audio(folder("ref", *names))] == ["z.MP3", "x.wav"]
+
+
+def test_sums_are_left_out_where_their_parts_are(folder: Folder) -> None:
+    """Beside the vocals alone, the accompaniment is a part."""
+    names = ["a/vocals.wav", "a/accompaniment.wav", "b/vocals.wav", "b/Bass.wav", "b/Mixture.wav"]
+    reference = folder("ref", *names)
+    pairs = pair(reference, [reference])
+    assert sorted(f"{p.track}/{p.stem}" for p in pairs) == ["a/accompaniment", "a/vocals", "b/Bass", "b/vocals"]
+
+
+def test_a_folder_that_links_to_itself_is_entered_once(folder: Folder) -> None:
+    reference = folder("ref", "a/x.wav")
+    (reference / "a" / "loop").symlink_to(reference, target_is_directory=True)
+    assert find_audio(reference) == [reference / "a" / "x.wav"]
 
 
 def test_a_hidden_place_hides_nothing(folder: Folder) -> None:
