@@ -102,7 +102,11 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", "1")
     rows = [
         {"file": "a [live] [/b] [bold].wav", "mse": 0.123456, "layer": 12, "n": None},
         {"file": ":cat: [red]x", "mse": 0.00001234},
@@ -140,5 +144,6 @@ def test_a_redirected_stream_goes_on_where_it_is(tmp_path: Path, device: str) ->
     output = tmp_path / "log"
     output.write_text("0\n")
     with output.open("a") as log:
-        subprocess.run([sys.executable, "-c", program], stdout=log, stderr=log, check=True)
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        subprocess.run([sys.executable, "-c", program], stdout=log, stderr=log, env=buffered, check=True)
     assert output.read_text() == "0\n1\n2\n3\n"
