@@ -96,6 +96,11 @@ def test_leave_one_out_of_three_raters():
     assert leave_one_out([{"a": 1.0, "b": 2.0}]) is None
 
 
+def test_leave_one_out_where_items_have_unequal_numbers_of_raters():
+    units = [{"a": 1.0, "b": 4.8, "c": 4.0}, {"a": 3.0, "b": 5.0}, {"a": 4.0, "b": 7.0, "c": 6.0}]
+    assert leave_one_out(units) == pytest.approx(1)
+
+
 def test_halvings_follow_the_seed():
     units = raters(40, 5, noise=1.0)
     assert split_half(units, splits=5, seed=1) == split_half(units, splits=5, seed=1)

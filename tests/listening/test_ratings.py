@@ -24,7 +24,7 @@ t,30,u1,song1_vocals,modelA,80,100,"good, but"
 t,30,u1,song1_vocals,reference,100,100,
 t,30,u1,song1_vocals,anchor35,5,100,
 t,30,u2,song1_vocals,modelA,60,100,
-t,30,u2,training_1,modelA,60,100,
+t,30,u2,Training_1,modelA,60,100,
 t,30,u2,song2,modelA,,100,
 t,30,u2,song2,modelA,101,100,
 """
@@ -104,6 +104,8 @@ def test_webmushra_raters_without_uuid_are_told_by_their_answers(write):
     )
     assert not anonymous.raters_known
     assert dict(anonymous.items[0].by_rater) == {"#1": 4.0, "#2": 2.0}
+    signed = read_ratings(write("lss.csv", header + rows.replace(",4,", ",-250,")))
+    assert dict(signed.items[0].by_rater) == {"a@x": -250.0, "b@x": 2.0}
 
 
 def test_long_by_id_and_by_model_track_stem(write):
@@ -119,6 +121,11 @@ def test_long_by_id_and_by_model_track_stem(write):
     assert named.items[0].item == Item(model="m", track="t", stem="bass")
     assert named.items[0].by_rater == {"p": 1.0, "q": 2.0}
     assert str(named.problems[0]) == "r.csv, line 4: rater is empty; row skipped"
+
+
+def test_a_rater_who_rates_an_item_twice_counts_once(write):
+    (rating,) = read_ratings(write("r.csv", "id,rater,rating\nx,p,1\nx,p,3\nx,q,6\n")).items
+    assert (rating.mean, rating.by_rater) == (4.0, {"p": 2.0, "q": 6.0})
 
 
 def test_wide_ratings_and_a_mean_that_is_not_theirs(write):
