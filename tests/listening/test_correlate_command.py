@@ -132,8 +132,8 @@ def test_infinities_of_gensvs_leave_pearson_only(gensvs, tmp_path):
 
 def test_layers_groups_and_everything_left_out(write, tmp_path):
     scores, ratings = layered(write)
-    out = tmp_path / "c.csv"
-    result = run(scores, ratings, "--by", "stem", "--bootstrap", 100, "--csv", out)
+    out, tex = tmp_path / "c.csv", tmp_path / "t.tex"
+    result = run(scores, ratings, "--by", "stem", "--bootstrap", 100, "--csv", out, "--latex", tex)
     rows = [row for row in rows_of(out) if row["level"] == "item" and row["group"] == "all"]
     strength = {row["layer"]: abs(float(row["spearman"])) for row in rows if row["metric"] == "mert_mse"}
     assert max(strength, key=strength.get) == "2"
@@ -151,6 +151,7 @@ def test_layers_groups_and_everything_left_out(write, tmp_path):
     assert "1 ratings without a score, left out: m0/unheard/vocals" in result.stderr
     assert "ratings.csv, line 143: rating 'loud' is not a number; row skipped" in result.stderr
     assert "4 rows with status 'silent estimate'" in result.stdout
+    assert "over items (bass 17, vocals 18, all 35)" in tex.read_text()
 
 
 def test_comparison_level_and_latex(write, tmp_path):
@@ -241,13 +242,13 @@ def test_rank_fit_goes_through_monotone_data():
         (
             ["--compare", "mert_mse", "sdr"],
             InputError,
-            "mert_mse stands for 4 layers; name one, such as mert_mse@3",
+            "mert_mse stands for 2 layers; name one, such as mert_mse@1",
         ),
         (["--by", "model_type"], TableError, "neither scores nor ratings have a model_type column"),
     ],
 )
 def test_refusals(write, options, error, message):
-    scores, ratings = layered(write)
+    scores, ratings = layered(write, layers=2)
     with pytest.raises(error, match=message):
         run(scores, ratings, *options)
 

@@ -182,6 +182,16 @@ def test_system_intervals_are_those_of_resampled_means():
         assert (coefficient.low, coefficient.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 
 
+def test_resamples_that_lack_a_system_are_left_out():
+    x, y, models = [1.0, 2, 4, 3, 5, 9], [1.0, 3, 2, 5, 4, 6], ["a", "a", "b", "b", "c", "c"]
+    whole = np.array([[1.0, 1, 1, 1, 1, 1], [2, 0, 1, 1, 0, 2], [0, 2, 2, 0, 1, 1]])
+    lacking = np.array([[0.0, 0, 2, 2, 1, 1], [1, 1, 0, 0, 2, 2]])
+    expected, found = (correlate_systems(x, y, models, weights=w) for w in (whole, np.concatenate([whole, lacking])))
+    for name in ("spearman", "pearson", "kendall"):
+        wanted, got = getattr(expected, name), getattr(found, name)
+        assert (got.low, got.high) == pytest.approx((wanted.low, wanted.high))
+
+
 def test_two_systems_have_no_correlation():
     found = correlate_systems([1.0, 2, 3], [1.0, 2, 3], ["a", "a", "b"], weights=np.ones((3, 3)))
     assert (found.spearman.value, found.note) == (None, "n = 2, at least 3 are needed")
