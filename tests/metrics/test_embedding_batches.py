@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+import weakref
+
 import numpy as np
 import pytest
 
@@ -10,7 +13,7 @@ from mertric.metrics.fad_infinity import fad_infinity
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.gaussian import gaussian_of
 from mertric.metrics.per_file import per_file_frechet_distances
-from mertric.metrics.prepared import prepare
+from mertric.metrics.prepared import PreparedEmbedding, prepare
 
 RNG = np.random.default_rng(0)
 CLIPS = [RNG.standard_normal((n, 16)) * (1 + 0.1 * n) for n in (8, 30, 12, 20, 9)]
@@ -43,13 +46,34 @@ def test_a_reference_that_stands_several_times_is_prepared_once(monkeypatch: pyt
 
     def counted(x: np.ndarray, *, name: str) -> object:
         names.append(name)
+        time.sleep(0.05)  # the other threads want it meanwhile
         return prepare(x, name=name)
 
     monkeypatch.setattr(batch, "prepare", counted)
-    got = frechet_distances([CLIPS[0]] * 5, CLIPS)
+    got = frechet_distances([CLIPS[0]] * 5, CLIPS, workers=5)
     assert sum(name.startswith("reference") for name in names) <= 1
     assert len(names) == 5
     np.testing.assert_allclose(got, [frechet_distance(CLIPS[0], y) for y in CLIPS], rtol=1e-12, atol=1e-12)
+
+
+def test_what_was_prepared_is_let_go_after_its_last_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[PreparedEmbedding]] = []
+    alive: list[int] = []
+
+    def watched(x: np.ndarray, *, name: str) -> PreparedEmbedding:
+        prepared = prepare(x, name=name)
+        made.append(weakref.ref(prepared))
+        return prepared
+
+    def count(x: PreparedEmbedding, y: PreparedEmbedding) -> float:
+        alive.append(sum(one() is not None for one in made))
+        return 0.0
+
+    monkeypatch.setattr(batch, "prepare", watched)
+    monkeypatch.setattr(batch, "distance", count)
+    frechet_distances([CLIPS[0], CLIPS[0], CLIPS[1]], CLIPS[2:], workers=1)
+    assert len(made) == 5
+    assert alive == [2, 2, 2]
 
 
 def test_prepared_embeddings_may_stand_on_either_side() -> None:

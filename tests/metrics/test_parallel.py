@@ -34,6 +34,26 @@ def test_threads_share_the_work_with_one_blas_thread_each(monkeypatch: pytest.Mo
     assert blas_threads() == before
 
 
+def test_the_first_error_stops_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    closed = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def __exit__(self, *error: Any) -> bool | None:
+            closed.set()
+            return super().__exit__(*error)
+
+    def work(item: int) -> float:
+        begun.append(item)
+        assert item == 0 or closed.wait(20)
+        return 1 / item
+
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
+    with pytest.raises(ZeroDivisionError):
+        map_threads(work, range(9), workers=2)
+    assert set(begun) <= {0, 1, 2}
+
+
 def nothing(_: object) -> int:
     return 0
 
@@ -191,6 +211,15 @@ def test_parts_of_one_pair_among_many_run_one_after_the_other(workers: int | Non
         map_threads(lambda _: in_halves(lambda part: part, 6, worth=True), range(2), workers=workers)
         == [(slice(6),)] * 2
     )
+
+
+def test_work_within_work_leaves_its_thread_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(_: int) -> tuple[slice, ...]:
+        map_threads(float, range(2), workers=1)
+        return in_halves(lambda part: part, 6, worth=True)
+
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    assert map_threads(work, range(2), workers=1) == [(slice(6),)] * 2
 
 
 def test_parts_too_small_for_a_thread_stay_in_this_one() -> None:
