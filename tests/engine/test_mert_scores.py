@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from mertric import mert_scores
 from mertric.errors import InputError
 from mertric.pairing import Pair
 from mertric.scoring import score, score_pairs
+from mertric.windows import Windows
 
 
 @pytest.fixture
@@ -207,6 +209,24 @@ def test_other_settings_are_computed_anew(encoder, clips, runs, tmp_path, option
     assert len(runs) == 4
 
 
+def test_another_overlap_of_windows_is_computed_anew(encoder, clips, runs, tmp_path):
+    for overlap in (0.5, 0.25):
+        windows = Windows(seconds=0.2, overlap=overlap)
+        score_pairs(pairs_of(clips, "a"), encoder, windows=windows, journal=tmp_path / "j")
+    assert len(runs) == 4
+
+
+@pytest.mark.parametrize("name", ["provider", "precision", "weights"])
+def test_what_another_encoder_computed_is_computed_anew(encoder, clips, runs, tmp_path, monkeypatch, name):
+    score_pairs(pairs_of(clips, "a"), encoder, journal=tmp_path / "j")
+    if name == "weights":
+        monkeypatch.setattr(encoder, "bundle", replace(encoder.bundle, weights_sha256="0" * 64))
+    else:
+        monkeypatch.setattr(encoder, name, "another")
+    score_pairs(pairs_of(clips, "a"), encoder, journal=tmp_path / "j")
+    assert len(runs) == 4
+
+
 def test_a_changed_file_is_computed_anew(encoder, clips, runs, write_wav, sound, tmp_path):
     before = score_pairs(pairs_of(clips, "a", "b"), encoder, journal=tmp_path / "j")
     write_wav("a.wav", sound(12001, 9))
@@ -229,6 +249,23 @@ def test_failures_are_tried_again(encoder, clips, runs, tmp_path):
 def test_an_encoder_is_needed():
     with pytest.raises(InputError, match=r"MERT metrics need an encoder: pass one from mertric.load\(\)"):
         score_pairs([], None)
+
+
+def test_the_memory_of_batches_is_the_one_given(encoder, clips):
+    with pytest.raises(InputError, match="memory for batches is 0 bytes"):
+        score_pairs(pairs_of(clips, "a"), encoder, memory=0)
+
+
+def test_states_and_roots_count_as_memory(encoder, clips, monkeypatch):
+    sizes, ahead = [], mert_scores.map_ahead
+
+    def watched(function, items, *, size, **options):
+        return ahead(function, items, size=lambda item: sizes.append(size(item)) or sizes[-1], **options)
+
+    monkeypatch.setattr(mert_scores, "map_ahead", watched)
+    monkeypatch.setattr(type(encoder), "batch", 2)
+    score_pairs(pairs_of(clips, "a", "b"), encoder)
+    assert sizes == [2 * 37 * 64 * 2 + 37 * 64 * 8] * 2
 
 
 @pytest.mark.parametrize("where", ["frechet_distance", "prepare"])

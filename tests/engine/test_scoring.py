@@ -238,6 +238,17 @@ def test_a_broken_reference_fails_all_its_pairs(
     assert "also.wav" in str(rows[1]["reason"])
 
 
+def test_what_metrics_of_both_kinds_find_is_said_once(
+    encoder: Encoder, tmp_path: Path, write_wav: WriteWav, sound: Sound
+) -> None:
+    (tmp_path / "text.wav").write_text("x")
+    good, silent = write_wav("good.wav", sound()), write_wav("silent.wav", np.zeros(12000))
+    pairs = [Pair(reference=good, estimate=tmp_path / "text.wav"), Pair(reference=silent, estimate=silent)]
+    failed, quiet = score_pairs(pairs, encoder, metrics=("mert_mse", "waveform_mse"))
+    assert str(failed["reason"]).count("text.wav") == 1
+    assert (quiet["silent"], quiet["status"]) == ("reference and estimate", "ok")
+
+
 def test_a_missing_file_is_a_row(encoder: Encoder, tmp_path: Path, write_wav: WriteWav, sound: Sound) -> None:
     rows = score_pairs([Pair(reference=write_wav("a.wav", sound()), estimate=tmp_path / "gone.wav")], encoder)
     assert rows[0]["status"] == "failed"
