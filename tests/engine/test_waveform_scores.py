@@ -176,6 +176,11 @@ def test_a_second_run_reads_nothing(track, reads, tmp_path):
     assert len(reads) == 4
 
 
+def test_references_are_read_once_for_all_models(track, reads):
+    scored([*stems(track), *stems(track, model="n")], ("waveform_mse",))
+    assert (reads.count("bass.wav"), reads.count("drums.wav")) == (1, 1)
+
+
 def test_a_changed_file_of_the_track_or_setting_is_computed_anew(track, signals, reads, write_wav, tmp_path):
     journal = tmp_path / "j"
     before = scored(stems(track), ("si_sir",), journal=journal)
@@ -205,6 +210,12 @@ def test_failures_are_tried_again(track, tmp_path):
     lines = (tmp_path / "j").read_text().splitlines()
     assert len(lines) == 2
     assert all(json.loads(line)["outcomes"][0]["reasons"] == [] for line in lines)
+
+
+def test_a_track_with_an_unreadable_reference_is_tried_again(track, tmp_path):
+    track["drums"].write_bytes(b"RIFF")
+    assert scored(stems(track), ("waveform_mse",), journal=tmp_path / "j")[0]["status"] == "ok"
+    assert not (tmp_path / "j").exists()
 
 
 def test_what_a_metric_refuses_is_a_row_and_not_the_end(track, monkeypatch):
