@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ from click.testing import CliRunner
 
 import mertric
 from mertric.cli import cli, main
+from mertric.cli.score import mean_rows
 from mertric.errors import InputError
 from mertric.latency import measure_latency
+from mertric.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -183,6 +186,42 @@ def test_options_are_refused_before_any_work(
     code, _, err = run("score", *folders, "--model", "gone", *options)
     assert code == 2
     assert re.search(message, err), err
+
+
+def test_options_reach_the_scores(run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def note(*_: Any, **options: Any) -> None:
+        asked.update(options)
+        raise MemoryError
+
+    monkeypatch.setattr("mertric.scoring.score_pairs", note)
+    journal = folders[0].parent / "journal"
+    options = ["--trim", "--window", "2", "--overlap", "0.25", "--batch-memory", "3", "--journal", journal]
+    code, _, err = run("score", *folders, "--metrics", "sdr, sdr", "--protocol", "float", *options)
+    assert code == 2
+    assert "Attention is limited to windows of 2 s: an approximation." in err
+    assert asked.pop("advance") is not None
+    assert asked == {
+        "metrics": ["sdr"],
+        "layers": None,
+        "protocol": "float",
+        "trim": True,
+        "windows": Windows(seconds=2, overlap=0.25),
+        "journal": journal,
+        "memory": 3 << 20,
+    }
+
+
+def test_means_are_of_finite_values_alone() -> None:
+    same = {"model": "m", "stem": None, "layer": None}
+    rows: list[dict[str, object]] = [
+        {**same, "status": "ok", "sdr": float("inf"), "si_sdr": 1.0},
+        {**same, "status": "partial", "sdr": 2.0, "si_sdr": None},
+        {**same, "status": "failed", "sdr": None, "si_sdr": None},
+    ]
+    assert mean_rows(rows, ["sdr", "si_sdr"]) == [{"model": "m", "rows": 2, "sdr": 2.0, "si_sdr": 1.0}]
+    assert mean_rows(rows[1:], ["sdr", "si_sdr"]) == []
 
 
 def test_what_is_no_file_may_be_written_by_several_options(run: Run, folders: tuple[Path, Path], bundle: Path) -> None:
@@ -365,3 +404,17 @@ def test_what_is_logged_is_shown_once(monkeypatch: pytest.MonkeyPatch, capsys: p
     for _ in range(2):
         main()
         assert capsys.readouterr().err == "Compiling all.\n"
+
+
+def test_warnings_of_libraries_say_where_they_come_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn(**_: Any) -> None:
+        warnings.warn("ours", stacklevel=1)
+        warnings.warn("theirs", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr("mertric.cli.cli", warn)
+    main()
+    ours, theirs = capsys.readouterr().err.splitlines()
+    assert ours == "warning: ours"
+    assert re.fullmatch(r"warning: theirs \(FutureWarning, .*test_cli\.py:\d+\)", theirs)

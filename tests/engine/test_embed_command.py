@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mertric.windows import Windows
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -71,6 +73,21 @@ def test_embed_says_what_is_stale_and_leaves_nothing_half_written(
     assert code == 2
     assert f"mertric: {output / 'b.wav.npz'} cannot be written (No space left on device)." in err
     assert sorted(path.name for path in output.iterdir()) == ["a.wav.npz", "c.wav.npz"]
+
+
+def test_embed_within_windows_and_memory(
+    run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def note(_: Encoder, **options: Any) -> None:
+        asked.update(options)
+        raise MemoryError
+
+    monkeypatch.setattr("mertric.scheduler.Scheduler", note)
+    options = ["--window", "2", "--overlap", "0.25", "--batch-memory", "3"]
+    assert run("embed", folders[0], "-o", tmp_path / "out", "--model", bundle, *options)[0] == 2
+    assert asked == {"layers": (4,), "windows": Windows(seconds=2, overlap=0.25), "memory": 3 << 20}
 
 
 def test_embed_never_writes_two_files_to_one_place(
