@@ -33,7 +33,7 @@ class Stub:
         self.runs: list[list[int]] = []
 
     def memory(self, clips: int, samples: int, layers: int) -> int:
-        return 100 * clips * samples
+        return 100 * clips * samples * layers
 
     def alike(self, sizes: list[int]) -> bool:
         return min(sizes) >= 0.9 * max(sizes)
@@ -69,6 +69,23 @@ def test_a_batch_keeps_within_the_memory_and_a_clip_alone_always_runs(memory: in
     stub = Stub()
     assert run(stub, clips(*[100] * 9), memory=memory) == list(range(1, 10))
     assert max(map(len, stub.runs)) == most
+
+
+def test_all_layers_count_as_memory() -> None:
+    stub = Stub()
+    scheduler = Scheduler(stub, layers=(1, 2, 3), memory=6 * 100 * 100)  # type: ignore[arg-type]
+    assert len(list(scheduler.embed([lambda c=clip: c for clip in clips(100, 100, 100, 100)]))) == 4
+    assert stub.runs == [[100, 100]] * 2
+
+
+def test_clips_that_wait_take_half_the_memory() -> None:
+    class Light(Stub):
+        def memory(self, clips: int, samples: int, layers: int) -> int:
+            return 1
+
+    stub = Light()
+    run(stub, clips(*[100] * 8), memory=4 * 400)
+    assert stub.runs == [[100, 100]] * 4
 
 
 def test_one_clip_at_a_time_where_the_provider_gains_nothing() -> None:
