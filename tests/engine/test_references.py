@@ -84,6 +84,23 @@ def test_content_tells_references_apart(
     assert len({id(other) for other in (first, *others)}) == len(embedded) == 5
 
 
+def test_what_tells_a_reference_apart_is_what_is_embedded(
+    encoder: Encoder, sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller may write over it meanwhile."""
+    expected = References(encoder).get(sound(), sample_rate=RATE, protocol="float")
+    clip, embed_samples = sound(), encoder.embed_samples
+
+    def late(samples: NDArray[np.float32], **options: Any) -> Any:
+        clip[:] = 0
+        return embed_samples(samples, **options)
+
+    monkeypatch.setattr(encoder, "embed_samples", late)
+    got = References(encoder).get(clip, sample_rate=RATE, protocol="float")
+    np.testing.assert_array_equal(got.states, expected.states)
+    assert not got.silent
+
+
 @pytest.mark.parametrize("protocol", ["paper", "float"])
 def test_a_column_of_samples(encoder: Encoder, sound: Sound, protocol: str) -> None:
     """Of mono audio that lies between other channels, and is written over once it was read."""
@@ -154,6 +171,20 @@ def test_threads_that_ask_at_once_share_an_error(
     with pytest.raises(InputError, match="the reference has 1 frame"):
         references.get(np.zeros(500), sample_rate=RATE)
     assert len(embedded) == before + 1  # an error is not kept
+
+
+def test_one_that_is_interrupted_is_computed_by_whoever_asks_next(
+    encoder: Encoder, sound: Sound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    references = References(encoder)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(encoder, "embed_samples", interrupt)
+        references.get(sound(), sample_rate=RATE)
+    assert not references._known
+    assert references.get(sound(), sample_rate=RATE).states.shape == (37, 64)
 
 
 def test_one_that_takes_long_holds_no_other_up(encoder: Encoder, sound: Sound, monkeypatch: pytest.MonkeyPatch) -> None:
