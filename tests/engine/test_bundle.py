@@ -73,8 +73,9 @@ def test_frames(bundle: Path, samples: int, frames: int) -> None:
 def test_one_damaged_byte_is_found(copy: Path, name: str, place: str) -> None:
     size = (copy / name).stat().st_size
     damage(copy / name, {"first": 0, "middle": size // 2, "last": size - 1}[place])
-    with pytest.raises(BundleError, match=rf"{name} is damaged: its SHA-256 is .*Export the bundle again"):
-        Encoder(copy)
+    for check in (Encoder, lambda path: read_bundle(path).check_files("fp32")):
+        with pytest.raises(BundleError, match=rf"{name} is damaged: its SHA-256 is .*Export the bundle again"):
+            check(copy)
 
 
 def test_a_damaged_byte_of_the_manifest_is_found_or_harmless(copy: Path) -> None:
@@ -187,6 +188,13 @@ def test_a_bundle_works_where_it_is_moved(copy: Path, tmp_path: Path) -> None:
     moved = copy.rename(tmp_path / "bündel 音 [1]")
     assert isinstance(Encoder(moved).bundle, Bundle)
     assert Encoder(moved).embed(np.zeros(4000), sample_rate=24000).hidden.shape == (1, 12, 64)
+
+
+def test_a_bundle_is_found_from_another_folder_too(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(copy.parent)
+    encoder = Encoder(copy.name)
+    monkeypatch.chdir(copy)
+    assert encoder.embed(np.zeros(4000), sample_rate=24000).hidden.shape == (1, 12, 64)
 
 
 def test_a_bundle_that_was_replaced_is_not_mixed_with_its_successor(copy: Path, sound: Any) -> None:
