@@ -10,6 +10,7 @@ from mertric.bound import BoundSession
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError
 from mertric.providers import PROVIDERS, FixedShapes
+from mertric.rows import joined
 from mertric.session import Session
 
 if TYPE_CHECKING:
@@ -64,6 +65,12 @@ def test_files_and_arrays_in_one_batch(encoder: Encoder, write_wav: Callable[...
     first, second = encoder.embed_batch([path, sound(2 * RATE)], sample_rate=RATE)
     np.testing.assert_allclose(first.hidden, encoder.embed(path).hidden, atol=2e-5)
     assert second.hidden.shape[1] == 149
+
+
+def test_rows_that_are_shorter_end_in_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mertric.rows.np.empty", lambda shape, dtype: np.full(shape, np.nan, dtype))
+    rows = [np.ones((2, 2), np.float32), np.ones((3, 2), np.float32)]
+    np.testing.assert_array_equal(joined(rows, (2, 3, 2)), [[[1, 1], [1, 1], [0, 0]], [[1, 1]] * 3])
 
 
 def test_no_clips(encoder: Encoder) -> None:
