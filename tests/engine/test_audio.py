@@ -40,6 +40,12 @@ def test_an_array_is_cut(sound: Sound) -> None:
     np.testing.assert_array_equal(from_array(samples, 1000, max_seconds=2).samples[0], samples[:2000])
 
 
+def test_a_cut_at_the_end_of_a_sample_keeps_it() -> None:
+    audio = from_array(np.zeros(2000), 44100)
+    for samples in range(2000):
+        assert audio.cut(samples / 44100).samples.shape == (1, samples)
+
+
 def test_a_list_is_an_array() -> None:
     assert from_array([0.0, 0.5], 8000).samples.shape == (1, 2)
     channels = [np.array([16384, 0], np.int16), np.array([0, -32768], np.int16)]

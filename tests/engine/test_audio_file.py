@@ -312,6 +312,13 @@ def test_a_flac_that_does_not_say_its_length(
             assert sum(part.shape[1] for part in file.blocks()) == samples
 
 
+def test_it_is_closed_in_the_end(write_wav: Callable[..., Path], sound: Sound) -> None:
+    with AudioFile(write_wav("a.wav", sound(500))) as file:
+        pass
+    with pytest.raises(AudioError, match="closed file"):
+        next(file.blocks())
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=r"gone\.wav does not exist; expected an audio file\. Check the path"):
         read_audio(tmp_path / "gone.wav")
