@@ -175,6 +175,8 @@ def test_the_cache_is_where_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_directory() == tmp_path / "mertric"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert cache_directory() == Path.home() / ".cache" / "mertric"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_directory() == Path.home() / ".cache" / "mertric"
     monkeypatch.setattr(sys, "platform", "darwin")

@@ -15,8 +15,8 @@ from mertric import choice, diagnosis, session
 from mertric.choice import choose_device, probe
 from mertric.cli import cli
 from mertric.device import Device
-from mertric.errors import ProviderError
-from mertric.providers import PROVIDERS, get_provider, provider_options
+from mertric.errors import DependencyError, ProviderError
+from mertric.providers import PROVIDERS, Provider, get_provider, provider_options
 from mertric.transformer import Transformer
 
 SHAPES = ((1, 1, 8), (1, 374, 8), (4, 2249, 8))
@@ -204,6 +204,19 @@ def test_auto_takes_the_first_that_runs(monkeypatch: pytest.MonkeyPatch) -> None
         match="tensorrt is broken; amx: amx is broken; avx512: avx512 is broken; cpu: cpu is broken",
     ):
         choose_device("auto", "fp32")
+
+
+def test_a_missing_runtime_is_said_where_nothing_works_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: Provider) -> None:
+        raise DependencyError("ONNX Runtime is not installed")
+
+    monkeypatch.setattr(choice, "unable", lambda *_: None)
+    monkeypatch.setattr(choice, "square_unit_matrix", missing)
+    monkeypatch.setattr(choice, "_square_natively", lambda _: np.zeros((2, 2)))
+    with pytest.raises(DependencyError, match="ONNX Runtime is not installed"):
+        choose_device("auto", "fp32")
+    monkeypatch.setattr(choice, "_square_natively", lambda _: np.eye(2))
+    assert choose_device("auto", "fp32").provider.native
 
 
 def test_auto_passes_over_what_is_slower(monkeypatch: pytest.MonkeyPatch) -> None:
