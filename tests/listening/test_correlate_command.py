@@ -204,6 +204,19 @@ def test_json_names_everything_left_out(write, tmp_path):
     assert "m1/unheard 3/bass and 3 more" in result.stderr
 
 
+def test_options_reach_the_ratings(write, monkeypatch):
+    asked = {}
+
+    def note(_, **options):
+        asked.update(options)
+        raise TableError("no")
+
+    monkeypatch.setattr("mertric.listening.ratings.read_ratings", note)
+    with pytest.raises(TableError, match="no"):
+        run(*layered(write), "--max-violations", 1, "--average", "median")
+    assert asked == {"max_violations": 1, "average": "median"}
+
+
 def test_same_seed_same_intervals(write, tmp_path):
     scores, ratings = layered(write)
     outs = [tmp_path / f"{name}.csv" for name in "abc"]

@@ -174,6 +174,16 @@ def test_a_stem_called_all_is_no_group_of_everything(write):
     assert [(group.name, len(group.indices)) for group in found] == [("all", 2), ("bass", 1), ("all", 3)]
 
 
+def test_a_group_of_one_track_has_no_resamples(write):
+    path = write("both.csv", "model,track,stem,rating,sdr\nm,a,bass,1,1\nn,a,bass,2,2\nm,a,drums,3,3\nm,b,drums,4,4\n")
+    found = groups(match(read_scores(path), read_ratings(path)), by="stem", resamples=5)
+    assert [(group.name, group.tracks, group.weights is None) for group in found] == [
+        ("bass", 1, True),
+        ("drums", 2, False),
+        ("all", 2, False),
+    ]
+
+
 def test_one_file_may_hold_single_ratings_and_scores(write):
     path = write("both.csv", "id,rater,rating,sdr\nx,p,1,5.5\nx,q,2,5.5\ny,p,3,6.5\n")
     joined = match(read_scores(path), read_ratings(path))
