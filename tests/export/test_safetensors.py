@@ -81,6 +81,7 @@ ZEROS = bytes(16)
         (raw_safetensors({"a": entry([], [2], 0, 16)}, ZEROS), "a has dtype"),  # type: ignore[arg-type]
         (raw_safetensors({"a": entry("F32", [-4], 0, 16)}, ZEROS), "expected counts"),
         (raw_safetensors({"a": entry("F32", [4.0], 0, 16)}, ZEROS), "expected counts"),  # type: ignore[list-item]
+        (raw_safetensors({"a": entry("F32", [True, 4], 0, 16)}, ZEROS), "expected counts"),
         (
             raw_safetensors({"a": entry("F32", [3], 0, 16)}, ZEROS),
             r"a has 16 bytes, its shape \[3\] needs 12",
@@ -101,6 +102,13 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path, content: bytes, mess
     (tmp_path / "bad.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         read_safetensors(tmp_path / "bad.safetensors")
+
+
+def test_a_header_larger_than_any_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, {"a": np.zeros(3, np.float32)})
+    monkeypatch.setattr("mertric_export.safetensors.MAX_HEADER_BYTES", 20)
+    with pytest.raises(CheckpointError, match="gives its header"):
+        read_safetensors(tmp_path / "model.safetensors")
 
 
 def test_any_cut_is_noticed(tmp_path: Path) -> None:

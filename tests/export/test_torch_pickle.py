@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from checkpoints import GOLDEN, Described, TorchFile, calling, number, rebuilt, state_dict, text, torch_file
+from checkpoints import (
+    GOLDEN,
+    Described,
+    TorchFile,
+    calling,
+    number,
+    numbers,
+    rebuilt,
+    state_dict,
+    text,
+    torch_file,
+)
 from mertric.errors import CheckpointError
 from mertric_export.torch_pickle import read_torch_pickle
 
@@ -77,6 +88,15 @@ def test_a_flipped_bit_in_a_storage_is_found(path: Path) -> None:
     content[content.index(VALUES.tobytes()) + 5] ^= 1
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="storage 0 is damaged: it does not give the CRC-32"):
+        read_torch_pickle(path)
+
+
+def test_a_damaged_header_of_a_storage_is_found(path: Path) -> None:
+    torch_file({"a": VALUES}).write(path)
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\x03\x04", 0, content.index(VALUES.tobytes()))] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="the header of pytorch_model/data/0 is damaged"):
         read_torch_pickle(path)
 
 
@@ -161,6 +181,21 @@ def test_a_tensor_altered_after_it_was_rebuilt_is_refused(path: Path) -> None:
 def test_a_tensor_that_leaves_its_storage_is_refused(path: Path, described: Described, message: str) -> None:
     one(described).write(path)
     with pytest.raises(CheckpointError, match=message):
+        read_torch_pickle(path)
+
+
+def test_true_is_no_count(path: Path) -> None:
+    file = one(Described("0", 24, (1,), (1,)))
+    file.description = state_dict(file.described).replace(numbers((1,)), b"(\x88t", 1)
+    file.write(path)
+    with pytest.raises(CheckpointError, match="expected counts"):
+        read_torch_pickle(path)
+
+
+def test_a_description_larger_than_any_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_file({"a": VALUES}).write(path)
+    monkeypatch.setattr("mertric_export.torch_pickle.MAX_PICKLE_BYTES", 20)
+    with pytest.raises(CheckpointError, match=r"its data\.pkl has \d+ bytes, expected at most 20"):
         read_torch_pickle(path)
 
 
