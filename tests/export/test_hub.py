@@ -204,6 +204,17 @@ def test_a_commit_in_the_cache_needs_no_network(client: Client, monkeypatch: pyt
     assert not client.hub.requests
 
 
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "pytorch_model.bin"])
+def test_a_commit_that_is_not_whole_in_the_cache_is_completed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    pin(monkeypatch, sha256=digest(client))
+    first = client.fetch()
+    os.remove(first.directory / name)  # noqa: PTH107
+    assert client.fetch() == first
+    assert (first.directory / name).is_file()
+
+
 def test_another_digest_is_refused(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, sha256="0" * 64)
     with pytest.raises(CheckpointError, match=rf"got {digest(client)}, expected {'0' * 64}\. Delete .*run again"):
@@ -243,6 +254,7 @@ def test_the_pinned_weights_are_read_though_others_stand_beside_them(
     fetched = client.fetch()
     assert fetched.weights == "pytorch_model.bin"
     assert "model.safetensors" not in client.hub.fetched()
+    assert client.fetch(revision=COMMIT).weights == "model.safetensors"
 
 
 @pytest.mark.parametrize("names", [[f"model-0000{index}-of-00002.safetensors" for index in (1, 2)], ["a.st", "b.st"]])
@@ -295,6 +307,12 @@ def test_offline_the_cache_serves_or_the_message_says_what_to_do(client: Client)
     os.remove(first.directory / "config.json")  # noqa: PTH107
     with pytest.raises(CheckpointError, match="not whole in the cache"):
         client.fetch(endpoint=nowhere)
+
+
+def test_offline_a_released_models_license_is_known(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    pin(monkeypatch, sha256=digest(client))
+    client.fetch(revision="main")
+    assert client.fetch(revision="main", endpoint="http://127.0.0.1:9").license == "CC-BY-NC-4.0"
 
 
 @pytest.mark.parametrize(("model_id", "revision"), [("someone/else", None), ("not an id!", None), (MODEL, "c" * 40)])
