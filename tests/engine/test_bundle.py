@@ -172,6 +172,12 @@ def test_a_checkpoint_is_no_bundle(models: dict[str, Any]) -> None:
         read_bundle(models["95m"].checkpoint)
 
 
+def test_a_precision_that_is_not_there_is_exported_beside_those_that_are(copy: Path) -> None:
+    edit(copy, precisions=["fp32", "int8"])
+    with pytest.raises(BundleError, match=r"in fp32, int8, not in bf16\. .* --precision int8 --precision bf16$"):
+        read_bundle(copy).require("bf16", "cpu")
+
+
 def test_the_folds_constants(bundle: Path) -> None:
     first = read_bundle(bundle).first_convolution()
     assert first.weight.shape == (32, 10)

@@ -310,6 +310,22 @@ def test_openvino_without_its_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert probe(PROVIDERS["openvino"]) == "onnxruntime-ep-openvino is not installed"
 
 
+def test_engines_are_of_one_bundle_and_its_place_and_the_runtimes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = set()
+    for place in ("one", "two"):
+        graphs = tmp_path / place / "fp32"
+        graphs.mkdir(parents=True)
+        for content in ("first", "second"):
+            (graphs.parent / "bundle.json").write_text(content)
+            found.add(session._engines(graphs))
+    assert session._engines(graphs) in found
+    monkeypatch.setattr(session, "installed_runtimes", lambda: {"onnxruntime": "another"})
+    found.add(session._engines(graphs))
+    assert len(found) == 5
+
+
 def test_cuda_finds_its_libraries_and_falls_back_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = FakeRuntime(providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(session, "_onnxruntime", lambda: runtime)
