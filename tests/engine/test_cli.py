@@ -188,7 +188,9 @@ def test_options_are_refused_before_any_work(
     assert re.search(message, err), err
 
 
-def test_options_reach_the_scores(run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_reach_the_scores(
+    run: Run, folders: tuple[Path, Path], bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[str, Any] = {}
 
     def note(*_: Any, **options: Any) -> None:
@@ -198,12 +200,13 @@ def test_options_reach_the_scores(run: Run, folders: tuple[Path, Path], monkeypa
     monkeypatch.setattr("mertric.scoring.score_pairs", note)
     journal = folders[0].parent / "journal"
     options = ["--trim", "--window", "2", "--overlap", "0.25", "--batch-memory", "3", "--journal", journal]
-    code, _, err = run("score", *folders, "--metrics", "sdr, sdr", "--protocol", "float", *options)
+    options += ["--model", bundle, "--protocol", "float"]
+    code, _, err = run("score", *folders, "--metrics", "mert_mse, mert_mse", *options)
     assert code == 2
     assert "Attention is limited to windows of 2 s: an approximation." in err
     assert asked.pop("advance") is not None
     assert asked == {
-        "metrics": ["sdr"],
+        "metrics": ["mert_mse"],
         "layers": None,
         "protocol": "float",
         "trim": True,
@@ -220,8 +223,11 @@ def test_means_are_of_finite_values_alone() -> None:
         {**same, "status": "partial", "sdr": 2.0, "si_sdr": None},
         {**same, "status": "failed", "sdr": None, "si_sdr": None},
     ]
-    assert mean_rows(rows, ["sdr", "si_sdr"]) == [{"model": "m", "rows": 2, "sdr": 2.0, "si_sdr": 1.0}]
-    assert mean_rows(rows[1:], ["sdr", "si_sdr"]) == []
+    counts = {"sdr over": 1, "si_sdr over": 1}
+    assert mean_rows(rows, ["sdr", "si_sdr"]) == [{"model": "m", "rows": 3, "sdr": 2.0, "si_sdr": 1.0, **counts}]
+    assert mean_rows(rows[:1], ["sdr", "si_sdr"]) == []
+    assert mean_rows([rows[0], {**rows[0], "status": "unmatched"}], ["sdr", "si_sdr"]) == []
+    assert mean_rows(2 * rows[:1], ["si_sdr"]) == [{"model": "m", "rows": 2, "si_sdr": 1.0}]
 
 
 def test_what_is_no_file_may_be_written_by_several_options(run: Run, folders: tuple[Path, Path], bundle: Path) -> None:
