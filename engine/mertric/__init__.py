@@ -12,39 +12,56 @@ if TYPE_CHECKING:
     from mertric.loading import load
     from mertric.metrics.embedding_mse import embedding_mse
     from mertric.metrics.frechet import frechet_distance
+    from mertric.pairing import Pair, pair
     from mertric.references import References
-    from mertric.scoring import Score, score
+    from mertric.scoring import Score, score, score_pairs
+    from mertric.windows import Windows
+
+    __version__: str
 
 _HOMES = {
     "Embeddings": "mertric.embeddings",
     "Encoder": "mertric.encoder",
     "MertricError": "mertric.errors",
+    "Pair": "mertric.pairing",
     "References": "mertric.references",
     "Score": "mertric.scoring",
+    "Windows": "mertric.windows",
     "embedding_mse": "mertric.metrics.embedding_mse",
     "frechet_distance": "mertric.metrics.frechet",
     "load": "mertric.loading",
+    "pair": "mertric.pairing",
     "score": "mertric.scoring",
+    "score_pairs": "mertric.scoring",
 }
 
 __all__ = [
     "Embeddings",
     "Encoder",
     "MertricError",
+    "Pair",
     "References",
     "Score",
+    "Windows",
+    "__version__",
     "embedding_mse",
     "frechet_distance",
     "load",
+    "pair",
     "score",
+    "score_pairs",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("mertric")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "__version__"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -13,12 +13,15 @@ from mertric.resample import HIGHEST_RATE, Resampler, is_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from os import PathLike
 
     from numpy.typing import ArrayLike, NDArray
 
     from mertric.audio_file import AudioFile
     from mertric.protocol import Protocol
 
+Given: TypeAlias = "PathLike[str] | str | ArrayLike"
+"""Audio as callers have it: a file's path, or samples [samples] or [channels, samples]."""
 _BLOCK = 1 << 18
 """Samples that are averaged and resampled at once."""
 _LOUDEST = 1e30

@@ -7,6 +7,7 @@ import operator
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -29,9 +30,9 @@ from mertric.windows import Windows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
-    from mertric.audio import Audio
+    from mertric.audio import Audio, Given
     from mertric.protocol import Protocol
 
 _LARGE = 1 << 21
@@ -123,7 +124,7 @@ class Encoder:
 
     def embed(
         self,
-        audio: Path | str | ArrayLike,
+        audio: Given,
         *,
         sample_rate: int | None = None,
         layers: Sequence[int] | Literal["all"] | None = None,
@@ -162,7 +163,7 @@ class Encoder:
 
     def embed_batch(
         self,
-        audios: Sequence[Path | str | ArrayLike],
+        audios: Sequence[Given],
         *,
         sample_rate: int | None = None,
         layers: Sequence[int] | Literal["all"] | None = None,
@@ -174,12 +175,13 @@ class Encoder:
         """
         chosen, rules = self.check_layers(layers), get_protocol(protocol)
 
-        def read(numbered: tuple[int, Path | str | ArrayLike]) -> NDArray[np.float32]:
+        def read(numbered: tuple[int, Given]) -> NDArray[np.float32]:
             number, audio = numbered
             return self.read(audio, sample_rate, rules, name=f"array {number} of the batch")
 
         numbered = list(enumerate(audios, 1))
-        ready = sample_rate == self.bundle.sample_rate and not any(isinstance(audio, (str, Path)) for audio in audios)
+        files = any(isinstance(audio, (str, PathLike)) for audio in audios)
+        ready = sample_rate == self.bundle.sample_rate and not files
         large = any(getattr(audio, "nbytes", 0) >= _LARGE for audio in audios)
         return self.embed_samples_batch(self._each(read, numbered, worth=large or not ready), layers=chosen)
 
@@ -261,7 +263,12 @@ class Encoder:
             self._network.embed([samples] * batch, chosen)
 
     def read(
-        self, audio: Path | str | ArrayLike, sample_rate: int | None, protocol: Protocol, *, name: str = "array"
+        self,
+        audio: Given,
+        sample_rate: int | None,
+        protocol: Protocol,
+        *,
+        name: str = "array",
     ) -> NDArray[np.float32]:
         """Bring a file or an array, which messages call by `name`, to mono samples at the model's rate.
 
@@ -275,8 +282,8 @@ class Encoder:
         AudioError
             See `embed`.
         """
-        if isinstance(audio, (str, Path)):
-            with AudioFile(audio, max_seconds=protocol.max_seconds) as file:
+        if isinstance(audio, (str, PathLike)):
+            with AudioFile(Path(audio), max_seconds=protocol.max_seconds) as file:
                 return self.prepare(file, protocol)
         array = from_array(audio, sample_rate, max_seconds=protocol.max_seconds, name=name)
         return self.prepare(array, protocol)

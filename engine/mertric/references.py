@@ -13,11 +13,10 @@ from mertric.metrics.prepared import PreparedEmbedding, prepare
 from mertric.protocol import get_protocol
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
+    from mertric.audio import Given
     from mertric.encoder import Encoder
     from mertric.protocol import Protocol
 
@@ -89,7 +88,7 @@ class References:
 
     def get(
         self,
-        audio: Path | str | ArrayLike,
+        audio: Given,
         *,
         sample_rate: int | None = None,
         layer: int | None = None,
@@ -105,6 +104,8 @@ class References:
             It has one frame only, or the layer or the protocol is not known.
         """
         rules = get_protocol(protocol)
+        if isinstance(layer, (str, tuple, list)):
+            raise InputError(f"layer is {layer!r}; expected a number from 0 to {self.encoder.layers}, or None.")
         (chosen,) = self.encoder.check_layers(None if layer is None else (layer,))
         samples = self.encoder.read(audio, sample_rate, rules).copy()  # what was hashed is what is embedded
         key = _Key(hashlib.sha256(samples.data).hexdigest(), chosen, rules.name)

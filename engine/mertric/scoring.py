@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from numpy.typing import ArrayLike
-
+    from mertric.audio import Given
     from mertric.encoder import Encoder
     from mertric.pairing import Pair
     from mertric.windows import Windows
@@ -58,8 +57,8 @@ class Score:
 
 
 def score(
-    reference: Path | str | ArrayLike,
-    estimate: Path | str | ArrayLike,
+    reference: Given,
+    estimate: Given,
     *,
     encoder: Encoder | None = None,
     references: References | None = None,
@@ -98,6 +97,11 @@ def score(
     rules = get_protocol(protocol)
     samples = references.encoder.read(estimate, sample_rate, rules)
     states = rules.finish(references.encoder.embed_samples(samples, layers=(known.layer,)).hidden[0])
+    if len(known.states) != len(states):
+        raise InputError(
+            f"the reference has {len(known.states)} frames and the estimate {len(states)}; expected as many. Cut both "
+            "to one length; `frechet_distance` of their hidden states takes any."
+        )
     silent = (("reference", known.silent), ("estimate", not samples.any()))
     return Score(
         mse=embedding_mse(known.states, states),
@@ -192,7 +196,8 @@ def split_metrics(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown or not metrics:
-        raise InputError(f"metrics are {', '.join(metrics) or 'none'}; expected some of {', '.join(METRICS)}.")
+        what = f"metrics are not known: {', '.join(unknown)}" if unknown else "metrics are none"
+        raise InputError(f"{what}; expected some of {', '.join(METRICS)}.")
     return [name for name in metrics if name in MERT_METRICS], [name for name in metrics if name in WAVEFORM_METRICS]
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_CHANNELS = 64
 """A push of more channels is taken for [samples, channels]."""
+USUAL_CHANNELS = 8
+"""So is one of more than these that has fewer samples, if not a single one."""
 
 
 class Stream:
@@ -113,7 +115,8 @@ class Stream:
         self._require_open()
         array = as_channels(samples, "the push")
         channels, count = array.shape
-        if not 0 < channels <= MOST_CHANNELS:
+        turned = channels > max(count, USUAL_CHANNELS) and count > 1
+        if not 0 < channels <= MOST_CHANNELS or turned:
             raise AudioError(
                 f"the push has shape {array.shape}; expected [samples], or [channels, samples] with 1 to "
                 f"{MOST_CHANNELS} channels. Transpose it."

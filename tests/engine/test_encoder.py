@@ -239,7 +239,8 @@ def test_files_and_arrays_are_one(encoder: Encoder, write_wav: Callable[..., Pat
     stereo = np.stack([sound(9000, 1), sound(9000, 2)])
     path = write_wav("a.wav", stereo, 44100)
     expected = encoder.embed(stereo, sample_rate=44100)
-    for one in (encoder.embed(path), encoder.embed(str(path))):
+    (entry,) = os.scandir(path.parent)
+    for one in (encoder.embed(path), encoder.embed(str(path)), encoder.embed(entry), *encoder.embed_batch([entry])):
         np.testing.assert_array_equal(one.hidden, expected.hidden)
     mono = encoder.embed(stereo.mean(axis=0), sample_rate=44100)
     np.testing.assert_array_equal(mono.hidden, expected.hidden)

@@ -83,11 +83,12 @@ def test_without_an_encoder_the_default_is_loaded(
 @pytest.mark.parametrize(
     ("x", "y", "options", "error", "message"),
     [
-        (np.zeros(5000), np.zeros(9000), {}, InputError, "x has 15 frames and y has 27.*Cut both clips"),
+        (np.zeros(5000), np.zeros(9000), {}, InputError, "the reference has 15 frames and the estimate 27.*Cut both"),
         (np.zeros(500), np.zeros(500), {}, InputError, "has 1 frame, of which no covariance can be taken"),
         (np.zeros(5000), np.zeros(100), {}, AudioError, "array is too short"),
         (np.zeros(5000), np.zeros(5000), {"sample_rate": None}, AudioError, "pass sample_rate="),
         (np.zeros(5000), np.zeros(5000), {"layer": 5}, InputError, r"layers is \(5,\)"),
+        (np.zeros(5000), np.zeros(5000), {"layer": "all"}, InputError, "layer is 'all'; expected a number from 0 to 4"),
         (np.zeros(5000), np.zeros(5000), {"protocol": "x"}, InputError, "protocol 'x' is not known"),
         (np.zeros(5000), "gone.wav", {}, AudioError, "gone.wav does not exist"),
     ],

@@ -228,6 +228,7 @@ def test_a_failed_run_loses_nothing(encoder: Encoder, sound: Sound, monkeypatch:
         (np.zeros((3, 10)), "push has 3 channels, the ones before it had 2; expected as many.*begin another"),
         (np.zeros(10), "push has 1 channels, the ones before it had 2"),
         (np.full((2, 3), np.nan), "push holds 6 samples that are NaN, infinite"),
+        (np.zeros((64, 2)), r"push has shape \(64, 2\).*Transpose it"),
         (np.zeros((480, 2)), r"push has shape \(480, 2\).*1 to 64 channels\. Transpose it"),
         (np.zeros((0, 5)), r"push has shape \(0, 5\)"),
         (np.zeros((2, 2, 2)), r"shape \(2, 2, 2\); expected \[samples\] or \[channels, samples\]"),

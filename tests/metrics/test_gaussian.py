@@ -43,9 +43,9 @@ def test_distance_agrees_with_mpmath_for_full_rank() -> None:
 
 def test_distance_of_diagonal_covariances_is_the_closed_form_with_zeros_too() -> None:
     s, t = np.array([4.0, 1.0, 0.0, 0.0]), np.array([1.0, 9.0, 4.0, 0.0])
-    x, y = Gaussian.of(np.zeros(4), np.diag(s)), Gaussian.of(np.full(4, 0.5), np.diag(t))
+    x, y = Gaussian(np.zeros(4), np.diag(s)), Gaussian(np.full(4, 0.5), np.diag(t))
     assert gaussian_frechet_distance(x, y) == pytest.approx(1.0 + 1.0 + 4.0 + 4.0, rel=1e-13)
-    nothing = Gaussian.of(np.zeros(4), np.zeros((4, 4)))
+    nothing = Gaussian(np.zeros(4), np.zeros((4, 4)))
     assert gaussian_frechet_distance(nothing, x) == pytest.approx(5.0)
     assert gaussian_frechet_distance(nothing, nothing) == 0.0
 
@@ -151,6 +151,7 @@ def test_says_what_a_file_lacks(tmp_path: Path) -> None:
         (np.zeros(2), np.eye(3), r"mean of shape \(2,\) and a covariance of shape \(3, 3\)"),
         (np.zeros((2, 1)), np.eye(2), r"expected \[dim\] and \[dim, dim\]"),
         (["a", "b"], np.eye(2), "the mean has dtype <U1; expected real numbers"),
+        (np.zeros(2), np.full((2, 2), np.nan), "the covariance holds nan at frame 0, dimension 0"),
         (np.zeros(2), np.eye(2) * 1j, "the covariance has dtype complex128; expected real numbers"),
         (np.array([0.0, np.nan]), np.eye(2), "the mean holds nan at position 1"),
         (np.zeros(2), np.diag([1.0, np.inf]), "the covariance holds inf at frame 1, dimension 1"),
@@ -159,15 +160,15 @@ def test_says_what_a_file_lacks(tmp_path: Path) -> None:
 )
 def test_says_what_is_no_gaussian(mean: np.ndarray, covariance: np.ndarray, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Gaussian.of(mean, covariance)
+        Gaussian(mean, covariance)
 
 
 def test_says_what_cannot_be_computed() -> None:
-    good = Gaussian.of(np.zeros(2), np.eye(2))
+    good = Gaussian(np.zeros(2), np.eye(2))
     with pytest.raises(InputError, match="the covariance of y is not positive semidefinite"):
-        gaussian_frechet_distance(good, Gaussian.of(np.zeros(2), np.diag([1.0, -0.5])))
+        gaussian_frechet_distance(good, Gaussian(np.zeros(2), np.diag([1.0, -0.5])))
     with pytest.raises(InputError, match="x has 2 dimensions and y has 3"):
-        gaussian_frechet_distance(good, Gaussian.of(np.zeros(3), np.eye(3)))
+        gaussian_frechet_distance(good, Gaussian(np.zeros(3), np.eye(3)))
     moments = Moments()
     with pytest.raises(InputError, match="0 frames were added; a covariance needs at least 2"):
         moments.gaussian()

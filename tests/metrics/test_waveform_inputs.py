@@ -46,6 +46,9 @@ def test_what_is_no_waveform():
     with pytest.raises(InputError, match="the estimate has masked samples"):
         waveform_mse(x, masked)
     assert waveform_mse(x, np.ma.array(x)) == 0
+    for metric in (sdr, si_sdr, waveform_mse):
+        with pytest.raises(InputError, match=r"shape \(100, 2\), more channels than samples.*transpose"):
+            metric(noise(2, 100, 2), noise(3, 100, 2))
     with pytest.raises(InputError, match=r"the reference is no array of numbers \(.*\); expected \[samples\]"):
         waveform_mse([[1.0, 2.0], [3.0]], x)
 

@@ -10,7 +10,7 @@ from mertric.metrics import registry
 from mertric.metrics.bss_eval import BssEval, bss_eval
 from mertric.metrics.registry import WAVEFORM_METRICS, Undefined, score_track
 from mertric.metrics.scale_invariant import si_sar, si_sdr, si_sir
-from mertric.metrics.sdr import sdr
+from mertric.metrics.sdr import sdr, usdr
 from mertric.metrics.spectrogram import spectrogram_mse
 from mertric.metrics.waveform import waveform_mse
 
@@ -26,7 +26,7 @@ def track(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 def test_names_and_what_they_need():
     assert (
-        *("sdr", "si_sdr", "si_sir", "si_sar", "spectrogram_mse", "waveform_mse"),
+        *("sdr", "usdr", "si_sdr", "si_sir", "si_sar", "spectrogram_mse", "waveform_mse"),
         *("sdr_v4", "isr_v4", "sir_v4", "sar_v4"),
     ) == NAMES
     needs_track = [name for name, metric in WAVEFORM_METRICS.items() if metric.references == "track"]
@@ -46,6 +46,7 @@ def test_every_metric_of_a_track():
         assert tuple(row) == NAMES
         assert list(row.values()) == [
             sdr(own, estimate),
+            usdr(own, estimate),
             si_sdr(own, estimate),
             si_sir(references, estimate, index),
             si_sar(references, estimate, index),

@@ -8,7 +8,7 @@ import pytest
 from scipy import signal
 
 from mertric.errors import InputError
-from mertric.metrics.sdr import sdr
+from mertric.metrics.sdr import sdr, usdr
 from mertric.metrics.waveform import UndefinedMetricError
 
 PUBLISHED = {  # the column sdr of gensvs_eval_data.csv, where the audio at hand is what was evaluated
@@ -33,6 +33,29 @@ def oracle(reference: np.ndarray, estimate: np.ndarray, taps: int) -> float:
     target = np.concatenate([estimate, np.zeros(taps - 1)])
     projection = delayed @ np.linalg.lstsq(delayed, target, rcond=None)[0]
     return 10 * np.log10(np.sum(projection**2) / np.sum((target - projection) ** 2))
+
+
+@pytest.mark.parametrize("shape", [(40_000,), (2, 40_000)])
+def test_of_a_whole_recording(shape: tuple[int, ...]):
+    """Sums over channels, and not a mean of decibels; nothing is forgiven."""
+    rng = np.random.default_rng(3)
+    reference = rng.standard_normal(shape)
+    reference[0] *= 0.01
+    estimate = reference + 0.1 * rng.standard_normal(shape)
+    expected = 10 * np.log10(np.sum(reference**2) / np.sum((estimate - reference) ** 2))
+    assert usdr(reference, estimate) == pytest.approx(expected, rel=1e-12)
+    assert usdr(reference, 0.5 * reference) == pytest.approx(20 * np.log10(2), rel=1e-12)
+    assert usdr(reference, -reference) == pytest.approx(-20 * np.log10(2), rel=1e-12)
+    assert usdr(reference, reference) == np.inf
+    assert usdr(reference, 0 * reference) == pytest.approx(0, abs=1e-12)
+
+
+def test_one_silent_channel_has_a_value_in_the_sum():
+    reference, estimate = np.zeros((2, 100)), np.full((2, 100), 0.1)
+    reference[0] = 1
+    assert usdr(reference, estimate) == pytest.approx(10 * np.log10(100 / (81 + 1)))
+    with pytest.raises(UndefinedMetricError, match="the reference is silent"):
+        usdr(0 * reference, estimate)
 
 
 @pytest.mark.parametrize(("samples", "taps"), [(50, 1), (50, 80), (2000, 16), (20_000, 64), (3000, 512)])

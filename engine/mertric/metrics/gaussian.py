@@ -24,11 +24,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """Mean float64 [dim] and covariance float64 [dim, dim] of a set; `frames` is 0 where unknown."""
+    """Mean float64 [dim] and covariance float64 [dim, dim] of a set, of any real numbers; `frames` is 0 where unknown.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not match, no real numbers, NaN or infinity, or a covariance that is not symmetric.
+    """
 
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
     frames: int = 0
+
+    def __post_init__(self) -> None:
+        mean, covariance = real(self.mean, "the mean"), real(self.covariance, "the covariance")
+        if mean.ndim != 1 or not mean.size or covariance.shape != (mean.size, mean.size):
+            raise InputError(
+                f"got a mean of shape {mean.shape} and a covariance of shape {covariance.shape}; expected [dim] and "
+                "[dim, dim]."
+            )
+        for array, name in ((mean, "the mean"), (covariance, "the covariance")):
+            if not np.isfinite(array).all():
+                require_finite(array, name)
+        skew = float(np.abs(covariance - covariance.T).max())
+        if skew > 1e-6 * float(np.abs(covariance).max()):
+            raise InputError(f"the covariance is not symmetric: entries differ by {skew:.3g} from their mirrors.")
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "covariance", covariance)
 
     def save(self, path: str | PathLike[str], *, model: str | None = None) -> None:
         """Write an `.npz` with `mu`, `cov` and `frames`.
@@ -72,31 +94,9 @@ class Gaussian:
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, TypeError, ValueError) as error:
             raise InputError(f"{wrong}: {error}") from error
         try:
-            return cls.of(mean, covariance, frames=frames)
+            return cls(mean, covariance, frames)
         except InputError as error:
             raise InputError(f"{wrong}: {error}") from error
-
-    @classmethod
-    def of(cls, mean: ArrayLike, covariance: ArrayLike, *, frames: int = 0) -> Gaussian:
-        """A Gaussian of a mean [dim] and a symmetric covariance [dim, dim], which are checked.
-
-        Raises
-        ------
-        InputError
-            Shapes that do not match, no real numbers, NaN or infinity, or a covariance that is not symmetric.
-        """
-        mu, cov = real(mean, "the mean"), real(covariance, "the covariance")
-        if mu.ndim != 1 or not mu.size or cov.shape != (mu.size, mu.size):
-            raise InputError(
-                f"got a mean of shape {mu.shape} and a covariance of shape {cov.shape}; expected [dim] and [dim, dim]."
-            )
-        for array, name in ((mu, "the mean"), (cov, "the covariance")):
-            if not np.isfinite(array).all():
-                require_finite(array, name)
-        skew = float(np.abs(cov - cov.T).max())
-        if skew > 1e-6 * float(np.abs(cov).max()):
-            raise InputError(f"the covariance is not symmetric: entries differ by {skew:.3g} from their mirrors.")
-        return cls(mu, cov, frames)
 
 
 class Moments:

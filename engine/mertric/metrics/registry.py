@@ -11,7 +11,7 @@ import numpy as np
 from mertric.errors import InputError
 from mertric.metrics.bss_eval import BssEval, bss_eval
 from mertric.metrics.scale_invariant import si_sar, si_sdr, si_sir
-from mertric.metrics.sdr import sdr
+from mertric.metrics.sdr import sdr, usdr
 from mertric.metrics.spectrogram import spectrogram_mse
 from mertric.metrics.waveform import Float, UndefinedMetricError, check_sources, check_track, waveform_mse
 
@@ -64,6 +64,7 @@ WAVEFORM_METRICS: Mapping[str, WaveformMetric] = {
     metric.name: metric
     for metric in (
         WaveformMetric("sdr"),
+        WaveformMetric("usdr"),
         WaveformMetric("si_sdr"),
         WaveformMetric("si_sir", references="track"),
         WaveformMetric("si_sar", references="track"),
@@ -79,6 +80,7 @@ WAVEFORM_METRICS: Mapping[str, WaveformMetric] = {
 
 _OWN: Mapping[str, Callable[[Float, Float], float]] = {
     "sdr": sdr,
+    "usdr": usdr,
     "si_sdr": si_sdr,
     "spectrogram_mse": spectrogram_mse,
     "waveform_mse": waveform_mse,

@@ -1,4 +1,4 @@
-"""SDR with a distortion filter, as torchmetrics and fast-bss-eval compute it."""
+"""SDR with a distortion filter, as torchmetrics and fast-bss-eval compute it, and without, as challenges do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from scipy import fft
 
 from mertric.errors import InputError
 from mertric.metrics.distortion import correlations, fft_sizes, solve_filters, windows, zero_extended
-from mertric.metrics.waveform import Float, Float64, blocks, check_pair, check_sounding, decibels, mean_decibels
+from mertric.metrics.waveform import (
+    Float,
+    Float64,
+    blocks,
+    check_any_sound,
+    check_pair,
+    check_sounding,
+    decibels,
+    mean_decibels,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -54,6 +63,44 @@ def sdr(reference: npt.ArrayLike, estimate: npt.ArrayLike, *, taps: int = 512) -
     check_sounding(own, "reference")
     check_sounding(target, "estimate")
     return mean_decibels([_channel_sdr(x, y, taps) for x, y in zip(own, target, strict=True)])
+
+
+def usdr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
+    """Signal-to-distortion ratio of a whole recording, nothing being forgiven: that of the demixing challenges.
+
+    ``|x|² / |y - x|²`` in dB, x the reference and y the estimate, both sums over channels and samples [1]_, [2]_. The
+    challenges add 1e-7 to both, which gives a value to silence.
+
+    Parameters
+    ----------
+    reference, estimate : array_like
+        Floating point [samples] or [channels, samples], of one shape.
+
+    Returns
+    -------
+    float
+        dB; `inf` if the estimate is its reference (200 dB or more).
+
+    Raises
+    ------
+    InputError
+        If an array is no waveform, or the shapes differ.
+    UndefinedMetricError
+        If the reference is silent.
+
+    References
+    ----------
+    .. [1] Y. Mitsufuji et al., "Music Demixing Challenge 2021", Frontiers in Signal Processing 1, 2022, Eq. 1.
+    .. [2] G. Fabbro et al., "The Sound Demixing Challenge 2023 - Music Demixing Track", TISMIR 7(1), 2024.
+    """
+    own, target = check_pair(reference, estimate)
+    check_any_sound(own, "reference")
+    signal = distortion = 0.0
+    for channels in zip(own, target, strict=True):
+        for x, y in blocks(channels):
+            signal += float(np.einsum("t,t->", x, x))
+            distortion += float(np.sum((y - x) ** 2))
+    return float(decibels(signal, distortion))
 
 
 def _channel_sdr(reference: Float, estimate: Float, taps: int) -> float:

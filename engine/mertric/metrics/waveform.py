@@ -80,8 +80,8 @@ def check_waveform(waveform: npt.ArrayLike, name: str) -> Float:
     Raises
     ------
     InputError
-        If it is not floating point, neither [samples] nor [channels, samples], empty, masked, not finite or beyond
-        `LARGEST`.
+        If it is not floating point, neither [samples] nor [channels, samples], empty, of more channels than samples,
+        masked, not finite or beyond `LARGEST`.
     """
     if np.ma.is_masked(waveform):
         raise InputError(f"the {name} has masked samples; expected all of them: fill them in, or leave them out")
@@ -94,6 +94,11 @@ def check_waveform(waveform: npt.ArrayLike, name: str) -> Float:
     if array.ndim not in (1, 2) or array.size == 0:
         raise InputError(f"the {name} has shape {array.shape}; expected [samples] or [channels, samples], not empty")
     array = np.atleast_2d(array)
+    if array.shape[0] > array.shape[1]:
+        raise InputError(
+            f"the {name} has shape {array.shape}, more channels than samples; expected [channels, samples]: "
+            "transpose it"
+        )
     if not all(np.isfinite(channel).all() for channel in array):
         raise InputError(f"the {name} holds NaN or infinite samples: repair or leave out the file it comes from")
     if (peak := max(map(_peak, array))) > LARGEST:
@@ -169,6 +174,17 @@ def check_sources(sources: Sequence[int] | None, estimates: int, references: int
     return owners
 
 
+def check_any_sound(waveform: Float, name: str) -> None:
+    """Stop at a waveform [channels, samples] that is nowhere above `SMALLEST`.
+
+    Raises
+    ------
+    UndefinedMetricError
+    """
+    if max(map(_peak, waveform)) < SMALLEST:
+        raise UndefinedMetricError(f"the {name} is silent")
+
+
 def check_sounding(waveform: Float, name: str) -> None:
     """Stop at a waveform [channels, samples] with a channel that is nowhere above `SMALLEST`.
 
@@ -177,9 +193,8 @@ def check_sounding(waveform: Float, name: str) -> None:
     UndefinedMetricError
         Naming the silent channel, or the whole waveform.
     """
+    check_any_sound(waveform, name)
     silent = [index for index, channel in enumerate(waveform) if _peak(channel) < SMALLEST]
-    if len(silent) == len(waveform):
-        raise UndefinedMetricError(f"the {name} is silent")
     if silent:
         raise UndefinedMetricError(f"channel {silent[0]} of the {name} is silent")
 
