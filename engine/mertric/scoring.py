@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal
 
 from mertric.errors import InputError
@@ -154,7 +155,7 @@ def score_pairs(
         For each pair in order, and each layer: ``reference``, ``estimate``, ``model``, ``model_type``, ``track``,
         ``stem``, ``layer``, ``frames``, ``silent`` (which of the two holds only zeros), ``status``, ``reason`` and
         the metrics by name. ``status`` is ``ok``; ``partial`` where some metrics are not defined and None;
-        ``failed`` where all are; or ``unmatched``. ``reason`` says why.
+        ``failed`` where all are; or ``unmatched``. ``reason`` says why. ``settings`` is what `describe` says.
 
     Raises
     ------
@@ -181,9 +182,26 @@ def score_pairs(
     if waveform:
         waveform_scorer = WaveformScorer(waveform, trim=trim, journal=kept)
         more = {id(pair): outcome for pair, outcome in waveform_scorer.score(pairs, advance)}
+    settings = describe(encoder if mert else None, protocol=protocol, windows=windows, trim=trim)
     return [
-        _row(pair, outcome, more.get(id(pair)), metrics) for pair in pairs for outcome in found.get(id(pair), [None])
+        _row(pair, outcome, more.get(id(pair)), metrics, settings)
+        for pair in pairs
+        for outcome in found.get(id(pair), [None])
     ]
+
+
+def describe(encoder: Encoder | None, *, protocol: str, windows: Windows | None = None, trim: bool = False) -> str:
+    """Say in a line what numbers depend on beside the audio: for tables that are read long after."""
+    parts = [f"mertric {version('mertric')}"]
+    if encoder is not None:
+        bundle = encoder.bundle
+        weights = f"weights {bundle.weights_sha256[:12]}" if bundle.trained else "untrained weights"
+        parts += [f"{bundle.model}, {weights}", f"{encoder.precision} on {encoder.provider}", f"protocol {protocol}"]
+    if windows is not None:
+        parts.append(f"windows of {windows.seconds:g} s, overlap {windows.overlap:g}")
+    if trim:
+        parts.append("trimmed")
+    return "; ".join(parts)
 
 
 def split_metrics(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -201,7 +219,7 @@ def split_metrics(metrics: Sequence[str]) -> tuple[list[str], list[str]]:
     return [name for name in metrics if name in MERT_METRICS], [name for name in metrics if name in WAVEFORM_METRICS]
 
 
-def _row(pair: Pair, mert: Outcome | None, waveform: Outcome | None, metrics: Sequence[str]) -> Row:
+def _row(pair: Pair, mert: Outcome | None, waveform: Outcome | None, metrics: Sequence[str], settings: str) -> Row:
     outcomes = [outcome for outcome in (mert, waveform) if outcome is not None]
     values = {name: value for outcome in outcomes for name, value in outcome.values.items()}
     values = {name: values.get(name) for name in metrics}
@@ -222,4 +240,5 @@ def _row(pair: Pair, mert: Outcome | None, waveform: Outcome | None, metrics: Se
         "status": status,
         "reason": "; ".join(reasons) or pair.problem,
         **values,
+        "settings": settings,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mertric.scoring import describe
 from mertric.windows import Windows
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def test_embed(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Pat
         expected = encoder.embed(folders[0] / "sub" / "c.wav", layers=[4, 1])
         np.testing.assert_array_equal(arrays["hidden"], expected.hidden)
         np.testing.assert_array_equal(arrays["times"], expected.times)
+        assert str(arrays["settings"]) == describe(encoder, protocol="paper")
         assert arrays["layers"].tolist() == [4, 1]
         assert arrays["hidden"].dtype == np.float32
 

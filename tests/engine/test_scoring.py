@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,8 @@ import mertric
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError
 from mertric.pairing import Pair, pair
-from mertric.scoring import Score, score_pairs
+from mertric.scoring import Score, describe, score_pairs
+from mertric.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,6 +175,22 @@ def test_faults_become_rows_and_the_others_are_scored(encoder: Encoder, folders:
     assert mine["good"]["silent"] is None
     others = [row for row in rows if row["model"] == "fine"]
     assert sorted(str(row["status"]) for row in others) == ["ok"] + ["unmatched"] * 10
+
+
+def test_rows_say_what_they_were_computed_with(
+    encoder: Encoder, folders: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference, estimates = folders
+    pairs = pair(reference, estimates)[:1]
+    release = f"mertric {version('mertric')}"
+    (row,) = score_pairs(pairs, None, metrics=["waveform_mse"])
+    assert row["settings"] == release
+    windows = Windows(seconds=2, overlap=0.25)
+    (row,) = score_pairs(pairs, encoder, protocol="float", windows=windows, trim=True)
+    untrained = f"{encoder.bundle.model}, untrained weights; fp32 on {encoder.provider}"
+    assert row["settings"] == f"{release}; {untrained}; protocol float; windows of 2 s, overlap 0.25; trimmed"
+    monkeypatch.setattr(encoder, "bundle", replace(encoder.bundle, trained=True))
+    assert f"weights {encoder.bundle.weights_sha256[:12]}; fp32" in describe(encoder, protocol="paper")
 
 
 def test_rows_keep_the_order_of_pairs(encoder: Encoder, folders: tuple[Path, list[Path]]) -> None:

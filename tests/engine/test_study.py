@@ -195,7 +195,7 @@ def test_options_choose_metrics_and_length(gensvs, bundle, write_wav, sound, mon
     trimmed = run(*options, "--trim")
     assert (trimmed.exit_code, trimmed.stderr.strip()) == (0, "")
     row = read_csv(gensvs / "mertric-study/scores.csv")[0]
-    assert list(row)[-3:] == ["mert_mse", "mert_fad", "waveform_mse"]
+    assert list(row)[-4:] == ["mert_mse", "mert_fad", "waveform_mse", "settings"]
 
 
 def test_what_would_fail_at_the_end_is_said_before(gensvs, tmp_path):

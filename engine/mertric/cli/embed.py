@@ -57,8 +57,8 @@ def command(
 ) -> None:
     """Write hidden states of audio FILES, or of all audio in folders.
 
-    Each becomes a .npz with hidden [layers, frames, dim], layers [layers] and times [frames] in seconds, under
-    the path it has below the folder that was given.
+    Each becomes a .npz with hidden [layers, frames, dim], layers [layers], times [frames] in seconds, and what they
+    were computed with as settings, under the path it has below the folder that was given.
 
     The exit code is 0 if every file was embedded, 1 if not, 2 if none was.
     """
@@ -72,6 +72,7 @@ def command(
     from mertric.output import replacing, spelling
     from mertric.protocol import get_protocol
     from mertric.scheduler import Scheduler
+    from mertric.scoring import describe
 
     jobs: dict[Path, Path] = {}
     taken: dict[str, Path] = {}
@@ -90,6 +91,7 @@ def command(
     encoder = load(model, provider=provider, precision=precision, threads=threads)
     scheduler = Scheduler(encoder, layers=encoder.check_layers(layers), windows=windows, memory=memory)
     rules = get_protocol(protocol)
+    settings = describe(encoder, protocol=protocol, windows=windows)
     clips = scheduler.embed(partial(encoder.read, path, None, rules) for path in jobs.values())
     failed = 0
     with progress("embedding", len(jobs)) as advance:
@@ -103,6 +105,7 @@ def command(
                             hidden=embeddings.hidden.astype(dtype, copy=False),
                             layers=np.array(embeddings.layers),
                             times=embeddings.times,
+                            settings=np.array(settings),
                         )
                 except OutputError as error:
                     problem = str(error)

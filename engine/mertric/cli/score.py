@@ -196,7 +196,7 @@ def _say_what_identifiers_paired(pairs: Sequence[Pair]) -> None:
 def _terminal_columns(rows: Sequence[Row]) -> list[str]:
     """Choose what fits a terminal: names instead of paths where model and track tell rows apart."""
     named = all(row["model"] is not None and row["track"] is not None for row in rows)
-    left_out = {"reference", "estimate", "reason"} if named else {"model", "track", "reason"}
+    left_out = {"reason", "settings"} | ({"reference", "estimate"} if named else {"model", "track"})
     return [name for name in rows[0] if name not in left_out and any(row[name] is not None for row in rows)]
 
 
