@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, TypeAlias
@@ -24,6 +25,8 @@ Given: TypeAlias = "PathLike[str] | str | ArrayLike"
 """Audio as callers have it: a file's path, or samples [samples] or [channels, samples]."""
 _BLOCK = 1 << 18
 """Samples that are averaged and resampled at once."""
+_TOO_LOUD = 2.0
+"""Times full scale from which on a clip is not just a little over it, but has another scale."""
 _LOUDEST = 1e30
 """Magnitude beyond which a sample is taken for damage: sums and squares of larger ones overflow."""
 
@@ -133,7 +136,8 @@ def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> N
     """Average the channels, resample and round as the protocol says: float32 [samples] at `sample_rate` Hz.
 
     That goes block by block, so that beside the audio only what is returned takes memory. Mono samples that need
-    nothing done are returned as they are: the result is not to be written to.
+    nothing done are returned as they are: the result is not to be written to. Where rounding cuts off a lot, there is a
+    warning.
 
     Raises
     ------
@@ -149,10 +153,23 @@ def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> N
         return np.ascontiguousarray(audio.samples[0])
     resampler = Resampler(audio.sample_rate, sample_rate)
     joined = bytearray()  # it grows where it lies
-    for block in audio.blocks():
-        joined += protocol.prepare(resampler.push(mix(block))).data
-    joined += protocol.prepare(resampler.finish()).data
+    peak = 0.0
+    for block in _resampled(audio, resampler):
+        peak = max(peak, float(block.max(initial=0)), -float(block.min(initial=0)))
+        joined += protocol.prepare(block).data
+    if protocol.pcm16 and peak >= _TOO_LOUD:
+        warnings.warn(
+            f"{audio.name} peaks at {peak:.3g} times full scale, and protocol {protocol.name} cuts off what is beyond "
+            "it. Scale it and its partner down, or use protocol float.",
+            stacklevel=2,
+        )
     return np.frombuffer(joined, np.float32)
+
+
+def _resampled(audio: Audio | AudioFile, resampler: Resampler) -> Iterator[NDArray[np.float32]]:
+    for block in audio.blocks():
+        yield resampler.push(mix(block))
+    yield resampler.finish()
 
 
 def require_sound(name: str, samples: int, bad: int) -> None:

@@ -30,7 +30,12 @@ def require_free(output: Path, *, manifest: str, force: bool) -> None:
         It is taken.
     """
     empty = output.is_dir() and not any(output.iterdir())
-    if output.exists() and not empty and not (force and (output / manifest).is_file()):
+    if force and output.exists() and not empty and not (output / manifest).is_file():
+        raise ExportError(
+            f"{output} holds no {manifest}, so no export wrote it, and --force leaves it alone. Choose another place "
+            "with -o."
+        )
+    if output.exists() and not empty and not force:
         raise ExportError(
             f"{output} exists already. Choose another place with -o, or replace what an earlier export wrote there "
             "with --force."

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Sound = Callable[..., NDArray[np.float32]]
+
+
+@pytest.mark.parametrize(("scale", "protocol", "warned"), [(5, "paper", 1), (1.5, "paper", 0), (5, "float", 0)])
+def test_audio_of_another_scale_is_warned_of(sound: Sound, scale: float, protocol: str, warned: int) -> None:
+    """A little over full scale is usual."""
+    samples = sound(9000)
+    audio = from_array(scale * samples / np.abs(samples).max(), 24000, name="loud.wav")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        to_mono(audio, 24000, PROTOCOLS[protocol])
+    assert len(caught) == warned
+    assert all("loud.wav peaks at 5 times full scale, and protocol paper cuts" in str(one.message) for one in caught)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, ">i2"])

@@ -107,7 +107,7 @@ def test_only_a_traced_model_is_replaced(directory: Path, tmp_path: Path) -> Non
     trace_checkpoint(directory, output, provenance=dataclasses.replace(TINY, model="new"), force=True)
     assert json.loads((output / MANIFEST).read_text())["model"] == "new"
     for taken in (directory, directory / "config.json"):
-        with pytest.raises(ExportError, match="exists already"):
+        with pytest.raises(ExportError, match=r"holds no traced\.json, so no export wrote it"):
             trace_checkpoint(directory, taken, provenance=TINY, force=True)
 
 
