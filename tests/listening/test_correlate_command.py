@@ -68,6 +68,23 @@ def layered(write, tracks=12, layers=4):
     return write("scores.json", json.dumps(scores)), write("ratings.csv", "\n".join(ratings) + "\n")
 
 
+@pytest.mark.parametrize(("metric", "sign", "noted"), [("mert_mse", 1, 1), ("mert_mse", -1, 0), ("mse", 1, 0)])
+def test_a_metric_that_goes_the_wrong_way_is_noted(write, tmp_path, metric, sign, noted):
+    """The strength of a correlation has no sign; of a distance, as of a ratio, the right one is known."""
+    generator = np.random.default_rng(1)
+    scores, ratings = [f"model,track,{metric},sdr"], ["model,track,rating"]
+    for track in range(12):
+        x = generator.normal()
+        scores.append(f"a,t{track},{sign * x},{x + generator.normal()}")
+        ratings.append(f"a,t{track},{x + 0.1 * generator.normal()}")
+    files = write("s.csv", "\n".join(scores)), write("r.csv", "\n".join(ratings))
+    out = tmp_path / "out.json"
+    run(*files, "--compare", metric, "sdr", "--bootstrap", 50, "--json", out)
+    notes = {row["note"] for row in json.loads(out.read_text()) if row["kind"] == "comparison"}
+    note = f"{metric}: the sign of the correlation is not that of a measure of quality"
+    assert notes == {note if noted else None}
+
+
 def test_a_group_with_nothing_to_compare_says_so(write, tmp_path):
     generator = np.random.default_rng(1)
     scores, ratings = ["model,track,mse,sdr"], ["model,track,rating"]

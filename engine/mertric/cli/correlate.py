@@ -176,11 +176,13 @@ def _show_layers(results: Sequence[Result]) -> None:
 
 
 def _best(name: str, values: Mapping[int | None, float | None]) -> str:
-    """Say which layer follows listeners best, by its rank correlation: a distance falls where ratings rise."""
-    from mertric.mert_scores import MERT_METRICS
+    """Say which layer follows listeners best, by its rank correlation, whose sign is known of some metrics."""
+    from mertric.listening.direction import wrong_way
 
     strength = {
-        layer: -value if name in MERT_METRICS else abs(value) for layer, value in values.items() if value is not None
+        layer: -abs(value) if wrong_way(name, value) else abs(value)
+        for layer, value in values.items()
+        if value is not None
     }
     most = max(strength.values(), default=0.0)
     best = [str(layer) for layer, value in strength.items() if value == most]

@@ -11,6 +11,7 @@ from mertric.errors import InputError, TableError
 from mertric.listening.agreement import Agreement, agreement
 from mertric.listening.comparison import Comparison, compare
 from mertric.listening.correlation import Coefficient, Correlation, correlate
+from mertric.listening.direction import wrong_way
 from mertric.listening.resampling import track_weights
 from mertric.listening.systems import correlate_systems
 
@@ -161,7 +162,13 @@ def compare_groups(rated: RatedScores, split: Sequence[Group], first: str, secon
         of = {"group": group.name, "metric": first, "other": second}
         try:
             found = compare(a[index], b[index], rated.ratings[index], weights=group.weights)
-            rows += [{**of, **asdict(comparison), "note": None} for comparison in found]
+            astray = [
+                name
+                for name, values in ((first, a[index]), (second, b[index]))
+                if wrong_way(name.partition("@")[0], correlate(values, rated.ratings[index]).spearman.value or 0.0)
+            ]
+            note = f"{' and '.join(astray)}: the sign of the correlation is not that of a measure of quality"
+            rows += [{**of, **asdict(comparison), "note": note if astray else None} for comparison in found]
         except InputError as error:
             rows.append({**of, **dict.fromkeys(field.name for field in fields(Comparison)), "note": str(error)})
     return rows
