@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.choice import probe, unable
-from mertric.demo import SAMPLE_RATE, compose
 from mertric.errors import DependencyError
+from mertric.music import SAMPLE_RATE, compose
 from mertric.providers import PROVIDERS
 from mertric.resample import resample
 from mertric_export.checkpoint import read_checkpoint

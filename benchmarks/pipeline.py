@@ -30,7 +30,7 @@ from environment import environment, peak_memory
 from tables import markdown
 
 from mertric.cache import cache_directory
-from mertric.demo import GRADES, SAMPLE_RATE, compose, degrade
+from mertric.music import GRADES, SAMPLE_RATE, compose, degrade
 from mertric_export.comparison import relative_changes
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ THEIRS = "import pipeline\npipeline.reference_job(**{arguments!r})\n"
 def write_folder(folder: Path, *, models: int, excerpts: int, seconds: float) -> list[Path]:
     """Write `target` and a folder for each model, 16 bits at 44.1 kHz, and return them.
 
-    Models degrade the voice in the ways of `mertric.demo`, each excerpt with another strength.
+    Models degrade the voice in the ways of `mertric.music`, each excerpt with another strength.
     """
     kinds = list(GRADES)
     samples = round(seconds * SAMPLE_RATE)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.demo import SAMPLE_RATE, compose
+from mertric.music import SAMPLE_RATE, compose
 from mertric.resample import resample
 from mertric_export.reference import hidden_states
 

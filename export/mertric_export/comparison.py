@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mertric.demo import SAMPLE_RATE
 from mertric.errors import InputError
 from mertric.metrics.embedding_mse import embedding_mse
 from mertric.metrics.frechet import frechet_distance
+from mertric.music import SAMPLE_RATE
 from mertric.protocol import get_protocol
 from mertric_export.material import PROTOCOL
 

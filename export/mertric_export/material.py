@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.audio_file import read_audio
-from mertric.demo import GRADES, compose, degrade
 from mertric.errors import AudioError, PairingError
+from mertric.music import GRADES, compose, degrade
 from mertric.pairing import pair
 from mertric.protocol import get_protocol
 
@@ -33,7 +33,7 @@ class Material:
     ----------
     description : str
         What the manifest calls it.
-    clips : dict of str to path or float array [samples] at `mertric.demo.SAMPLE_RATE`
+    clips : dict of str to path or float array [samples] at `mertric.music.SAMPLE_RATE`
         Each clip once, by its name.
     pairs : tuple of (str, str)
         Names of a reference and an estimate.
@@ -45,7 +45,7 @@ class Material:
 
 
 def made_up_music(seed: int = 0) -> Material:
-    """Degrade the lead voice of a made-up piece in every way and strength of `mertric.demo.GRADES`."""
+    """Degrade the lead voice of a made-up piece in every way and strength of `mertric.music.GRADES`."""
     lead, others = compose(seed)
     clips: dict[str, Clip] = {"lead": lead}
     for kind, strengths in GRADES.items():

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mertric.errors import InputError
+from mertric.output import replacing
 from mertric_export.config import MODEL_FILE, PREPROCESSOR_FILE, MertConfig
 from mertric_export.layout import (
     POSITIONAL_WEIGHT,
@@ -72,6 +72,8 @@ def write_checkpoint(directory: str | Path, config: MertConfig, *, seed: int = 0
     ------
     InputError
         `seed` is out of range.
+    OutputError
+        The file system refuses.
     """
     if not 0 <= seed < 2**64:
         raise InputError(f"seed is {seed}; expected 0 to 2**64 - 1. Give a seed in that range.")
@@ -81,10 +83,10 @@ def write_checkpoint(directory: str | Path, config: MertConfig, *, seed: int = 0
         (MODEL_FILE, _model_fields(config)),
         (PREPROCESSOR_FILE, _preprocessor_fields(config)),
     ):
-        with _Replacing(directory / name) as partial:
+        with replacing(directory / name) as partial:
             partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     shapes = stored_shapes(config)
-    with _Replacing(directory / SAFETENSORS_FILE) as partial:
+    with replacing(directory / SAFETENSORS_FILE) as partial:
         write_safetensors(
             partial,
             shapes,
@@ -155,20 +157,3 @@ def _preprocessor_fields(config: MertConfig) -> dict[str, object]:
         "return_attention_mask": True,
         "sampling_rate": config.sample_rate,
     }
-
-
-class _Replacing:
-    """A file beside the target that takes its place when all went well and vanishes otherwise."""
-
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-
-    def __enter__(self) -> Path:
-        return self._partial
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if error is None:
-            self._partial.replace(self._target)
-        else:
-            self._partial.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ import soundfile
 from click.testing import CliRunner
 
 from mertric.cli import cli
-from mertric.cli.demo import _untrained
-from mertric.demo import GRADES, SAMPLE_RATE, SECONDS, compose, degrade, write_demo
+from mertric.cli.demo import _untrained, write_demo
 from mertric.errors import DependencyError
+from mertric.music import GRADES, SAMPLE_RATE, SECONDS, compose, degrade
 from mertric_export.synthetic import PRESETS, TINY
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, a tiny model in place of the one of full size, and a short piece of music."""
-    monkeypatch.setattr("mertric.demo.SECONDS", 1)
+    monkeypatch.setattr("mertric.music.SECONDS", 1)
     monkeypatch.setitem(PRESETS, "m-a-p/MERT-v1-95M", TINY)
     monkeypatch.setenv("MERTRIC_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from mertric.demo import GRADES
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, PairingError
+from mertric.music import GRADES
 from mertric.scoring import score
 from mertric_export import comparison
 from mertric_export.comparison import compare, layer_groups, relative_changes

@@ -33,7 +33,7 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
     user's cache, about 400 MB.
     """
     from mertric.cache import cache_directory
-    from mertric.demo import SECONDS, write_demo
+    from mertric.music import SECONDS
     from mertric.pairing import pair
     from mertric.report import report
     from mertric.scoring import score_pairs
@@ -63,6 +63,34 @@ def command(seed: int, csv_path: Path | None, json_path: Path | None) -> None:
         f"{audio} s of audio scored in {elapsed:.1f} s on {encoder.provider}: real-time factor {elapsed / audio:.3f}.\n"
     )
     click.echo(_CLOSING)
+
+
+def write_demo(directory: Path, *, seed: int) -> tuple[Path, list[Path]]:
+    """Write the reference and its degradations as 16-bit WAV files.
+
+    Returns
+    -------
+    reference : Path
+        The lead voice alone.
+    estimates : list of Path
+        Each degradation at each strength, in the order of `mertric.music.GRADES`.
+    """
+    import numpy as np
+    import soundfile
+
+    from mertric.music import GRADES, SAMPLE_RATE, compose, degrade
+
+    directory.mkdir(parents=True, exist_ok=True)
+    lead, others = compose(seed)
+    sounds = {"reference": lead}
+    for kind, strengths in GRADES.items():
+        for grade, strength in enumerate(strengths, 1):
+            sounds[f"{kind}_{grade}"] = degrade(lead, others, kind, strength, np.random.default_rng([seed, grade]))
+    paths = {name: directory / f"{name}.wav" for name in sounds}
+    for name, sound in sounds.items():
+        soundfile.write(paths[name], np.clip(sound, -1, 1), SAMPLE_RATE, subtype="PCM_16")
+    reference = paths.pop("reference")
+    return reference, list(paths.values())
 
 
 def _untrained(home: Path, seed: int) -> Encoder:
