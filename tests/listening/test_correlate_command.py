@@ -85,6 +85,25 @@ def test_a_metric_that_goes_the_wrong_way_is_noted(write, tmp_path, metric, sign
     assert notes == {note if noted else None}
 
 
+@pytest.mark.parametrize(
+    ("tracks", "bootstrap", "noted"), [(4, 50, True), (4, 0, False), (5, 50, False), (1, 50, False)]
+)
+def test_intervals_from_few_tracks_are_noted(write, tmp_path, tracks, bootstrap, noted):
+    generator = np.random.default_rng(1)
+    scores, ratings = ["model,track,sdr"], ["model,track,rating"]
+    for model in "abc":
+        for track in range(tracks):
+            x = generator.normal()
+            scores.append(f"{model},t{track},{x}")
+            ratings.append(f"{model},t{track},{x + generator.normal()}")
+    files = write("s.csv", "\n".join(scores)), write("r.csv", "\n".join(ratings))
+    out = tmp_path / "out.csv"
+    found = run(*files, "--bootstrap", bootstrap, "--csv", out)
+    note = f"intervals are resampled from {tracks} tracks and say little"
+    assert {row["note"] for row in rows_of(out)} == {note if noted else ""}
+    assert ("say little" in " ".join(found.output.split())) == noted
+
+
 def test_a_group_with_nothing_to_compare_says_so(write, tmp_path):
     generator = np.random.default_rng(1)
     scores, ratings = ["model,track,mse,sdr"], ["model,track,rating"]

@@ -142,7 +142,7 @@ def _show_results(results: Sequence[Result]) -> None:
 
 def _result_row(result: Result) -> dict[str, object]:
     found = result.correlation
-    row: dict[str, object] = {"metric": str(result.metric), "n": found.n, "note": found.note}
+    row: dict[str, object] = {"metric": str(result.metric), "n": found.n, "note": result.note}
     row |= {"infinite": found.infinite, "missing": found.missing}
     for name, short in _SHORT.items():
         coefficient = getattr(found, name)

@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     help="Metrics by name; mert stands for mert_mse and mert_fad, waveform for all others, all for both.",
 )
 @layers_option("Hidden states to compare; the encoder runs once for all.  [default: the last]")
-@click.option("--trim", is_flag=True, help="Where lengths differ, compare the part that both files have.")
+@click.option(
+    "--trim",
+    is_flag=True,
+    help="Where lengths differ, compare the part that both files have, or for waveform metrics all of a track.",
+)
 @click.option("--journal", type=FILE, help="Keep what is computed in this file; the same call again goes on there.")
 @model_options
 @protocol_option

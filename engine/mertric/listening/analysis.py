@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 ALL = "all"
 GROUPINGS = ("stem", "model_type", "model")
 LEVELS = ("item", "system")
+ENOUGH_TRACKS = 5
+"""From which on resamples of tracks differ enough: of fewer there are at most 35."""
 COLUMNS = (
     *("group", "level", "metric", "layer", "n", "tracks", "infinite", "missing"),
     *("spearman", "spearman_low", "spearman_high", "spearman_p"),
@@ -66,6 +68,15 @@ class Result:
     tracks: int
     correlation: Correlation
 
+    @property
+    def note(self) -> str:
+        """Why a coefficient is not defined, or an interval says little; empty otherwise."""
+        own = self.correlation.note
+        if self.correlation.spearman.low is None or self.tracks >= ENOUGH_TRACKS:
+            return own
+        few = f"intervals are resampled from {self.tracks} tracks and say little"
+        return f"{own}; {few}" if own else few
+
     def row(self) -> dict[str, object]:
         """All figures under the names of `COLUMNS`."""
         found = self.correlation
@@ -79,7 +90,7 @@ class Result:
             "infinite": found.infinite,
             "missing": found.missing,
             "n_pearson": found.n_pearson,
-            "note": found.note,
+            "note": self.note,
         }
         for name in ("spearman", "pearson", "kendall"):
             coefficient: Coefficient = getattr(found, name)
