@@ -158,6 +158,8 @@ class Encoder:
             The audio cannot be read, is empty, not finite or shorter than one frame.
         InputError
             A layer or the protocol is not known.
+        ProviderError
+            The provider failed, for instance for want of memory, or gave hidden states that are not finite.
         """
         return self.embed_samples(self.read(audio, sample_rate, get_protocol(protocol)), layers=layers, windows=windows)
 

@@ -89,6 +89,8 @@ def score(
     InputError
         The clips differ in frames, have one frame only, the layer or the protocol is not known, or `references`
         belong to another encoder.
+    ProviderError
+        The provider failed, for instance for want of memory, or gave hidden states that are not finite.
     """
     if references is None:
         references = References(encoder or load(), capacity_bytes=0)

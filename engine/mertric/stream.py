@@ -87,6 +87,8 @@ class Stream:
             The samples have another shape, dtype or number of channels, or are not finite; they are left out.
         InputError
             The stream is finished.
+        ProviderError
+            The provider failed, for instance for want of memory, or gave hidden states that are not finite.
         """
         frames = self._add(self._resampler.push(self._mono(samples)))
         return self._take(self._windows.settled(frames, self._length))
@@ -100,6 +102,8 @@ class Stream:
             The stream is shorter than a frame.
         InputError
             The stream is finished.
+        ProviderError
+            The provider failed, for instance for want of memory, or gave hidden states that are not finite.
         """
         if self._finished:
             self._require_open()
