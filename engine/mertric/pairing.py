@@ -51,13 +51,13 @@ class Pair:
 def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     """Pair a reference with estimates: a file with files, or a folder with folders.
 
-    In folders, files pair by equal path below the folder, then by equal path without its ending, then without regard
-    to case, then by an identifier in the path, such as ``fileid_12``, that exactly one file of each side has, where
-    several or all files of a side are numbered so; where it is a folder's, the files must have one name. An estimates
-    folder that holds folders and no audio, none of them named as a track of the references, is a folder of models.
-    ``TRACK/STEM.wav`` and ``STEM/TRACK.wav`` give track and stem; beside stems, ``mixture`` and ``accompaniment`` are
-    left out. In a flat folder a file is a track of its own, unless it is named for a stem, such as
-    ``song1_vocals.wav`` beside ``song1_drums.wav``.
+    In folders, files pair by equal path below the folder, then by equal path without its ending, then without regard to
+    case, then by a name that goes on where the reference's ends, then by an identifier in the path, such as
+    ``fileid_12``, that exactly one file of each side has, where several or all files of a side are numbered so; where
+    it is a folder's, the files must have one name. An estimates folder that holds folders and no audio, none of them
+    named as a track of the references, is a folder of models. ``TRACK/STEM.wav`` and ``STEM/TRACK.wav`` give track and
+    stem; beside stems, ``mixture`` and ``accompaniment`` are left out. In a flat folder a file is a track of its own,
+    unless it is named for a stem, such as ``song1_vocals.wav`` beside ``song1_drums.wav``.
 
     Parameters
     ----------
@@ -144,7 +144,8 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
     keys: list[Callable[[Path], Iterable[str]]] = [
         lambda path: [_normal(path)],
         lambda path: [_normal(path.with_suffix(""))],
-        lambda path: [_normal(path.with_suffix("")).casefold()],
+        lambda path: [_bare(path)],
+        _Beginnings(left.values()).of,
         numbers.of,
     ]
     for key in keys:
@@ -177,6 +178,32 @@ def _pair_folder(root: Path, references: Sequence[Path], folder: Path, model: st
         )
         for path, below in right.items()
     ]
+
+
+class _Beginnings:
+    """Names of references that names of estimates begin with: ``song_(Vocals)_model.wav`` is of ``song.wav``.
+
+    What follows is no number, which would be another song's, and a reference that is called as a stem is not meant: a
+    ``bass_drum`` is no bass.
+    """
+
+    def __init__(self, references: Iterable[Path]) -> None:
+        self._names = {_bare(below) for below in references if below.stem.lower() not in _PARTS}
+
+    def of(self, below: Path) -> list[str]:
+        """The longest such name."""
+        own = _bare(below)
+        found = [
+            own[:end]
+            for end in range(len(own), 0, -1)
+            if own[:end] in self._names and (not own[end:] or _continues(own[end:]))
+        ]
+        return found[:1]
+
+
+def _continues(rest: str) -> bool:
+    """Whether what follows a name is said of it."""
+    return not rest[0].isalnum() and not rest.strip("_- ().").isdigit() and "/" not in rest
 
 
 class _Numbers:
@@ -298,6 +325,11 @@ def _unread(path: Path) -> str | None:
         return None
     unread = (one.name for one in beside if one.stem == path.stem and one.suffix.lower() not in SUFFIXES)
     return next((name for name in unread if not (path.parent / name).is_dir()), None)
+
+
+def _bare(path: Path) -> str:
+    """Spell a path without its ending and without regard to case."""
+    return _normal(path.with_suffix("")).casefold()
 
 
 def _normal(path: Path) -> str:

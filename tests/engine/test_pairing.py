@@ -116,6 +116,33 @@ def test_case_alone(folder: Folder) -> None:
     assert pairs["X.wav", None] is not None
 
 
+def test_names_that_go_on(folder: Folder) -> None:
+    """As separators write them."""
+    reference = folder("ref", "001.wav", "Song.wav", "song two.wav", "x.wav", "y.wav")
+    estimate = folder("est", "001_sep.wav", "Song_(Vocals)_net.wav", "song two-out.wav", "x_2.wav", "yes.wav")
+    paired = {pair for pair, problem in found(pair(reference, [estimate])).items() if problem is None}
+    assert paired == {
+        ("001.wav", "001_sep.wav"),
+        ("Song.wav", "Song_(Vocals)_net.wav"),
+        ("song two.wav", "song two-out.wav"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("references", "estimates"),
+    [
+        (["song"], ["song_(Vocals)_net", "song_(Instrumental)_net"]),
+        (["t/bass"], ["t/bass_drum"]),
+        (["song"], ["song/vocals"]),
+    ],
+)
+def test_names_that_go_on_in_several_ways(folder: Folder, references: list[str], estimates: list[str]) -> None:
+    pairs = pair(
+        folder("ref", *(f"{name}.wav" for name in references)), [folder("est", *(f"{name}.wav" for name in estimates))]
+    )
+    assert all(p.problem for p in pairs)
+
+
 def test_folders_of_stems(folder: Folder) -> None:
     files = ["vocals/t1.wav", "drums/t1.wav", "vocals/t2.wav", "disc/Bass/t3.wav", "other/vocals.wav"]
     pairs = pair(folder("ref", *files), [folder("est", *files)])
