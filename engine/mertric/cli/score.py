@@ -73,9 +73,10 @@ def command(
 ) -> None:
     """Score estimates against a reference: files against a file, or folders against a folder.
 
-    Files in folders pair by equal relative path (TRACK/STEM.wav), then by an identifier in the name, such as
-    fileid_12, that only one file of each folder has and numbers several. A folder of model folders stands for
-    all of them. A file that cannot be scored becomes a row that says why.
+    Files in folders pair by equal relative path (TRACK/STEM.wav), then by a name that goes on where the reference's
+    ends (song_(Vocals).wav), then by an identifier, such as fileid_12, that only one file of each folder has and
+    numbers several. A folder of model folders stands for all of them. A file that cannot be scored becomes a row
+    that says why.
 
     REFERENCE alone can be a manifest: a CSV or JSON file with reference and estimate, and where known model, track,
     stem and model_type.
@@ -88,7 +89,7 @@ def command(
 
     pairs = _pairs(reference, estimates)
     if estimates:
-        _say_what_identifiers_paired(pairs)
+        _say_what_parts_of_names_paired(pairs)
     names = metric_names(metrics, pairs)
     mert, _ = split_metrics(names)
     windows = make_windows(window, overlap) if mert else None
@@ -179,7 +180,7 @@ def _pairs(reference: Path, estimates: tuple[Path, ...]) -> list[Pair]:
     )
 
 
-def _say_what_identifiers_paired(pairs: Sequence[Pair]) -> None:
+def _say_what_parts_of_names_paired(pairs: Sequence[Pair]) -> None:
     """Name the files that were paired though they are called otherwise."""
     unlike = [
         pair
@@ -191,7 +192,7 @@ def _say_what_identifiers_paired(pairs: Sequence[Pair]) -> None:
     ]
     if unlike:
         click.echo(
-            f"{len(unlike)} of {len(pairs)} pairs go by an identifier in the files' names, such as "
+            f"{len(unlike)} of {len(pairs)} pairs go by a part of the files' names, such as "
             f"{unlike[0].reference} with {unlike[0].estimate}.",
             err=True,
         )
