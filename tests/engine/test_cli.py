@@ -175,6 +175,7 @@ def test_a_file_that_cannot_be_written_costs_no_table(
         (["--csv", ""], r"--csv.* '' is a folder; expected a file to write"),
         (["--csv", "est"], r"--csv.* is a directory"),
         (["--json", "est/new.WAV"], r"--json.*new\.WAV has the name of an audio file; expected one for text"),
+        (["--csv", "-"], "--csv.* '-' stands for no stream here; name a file, or /dev/stdout where there is one"),
         (["--overlap", "0.2"], "--overlap is of windows, of which none were asked for; give --window too"),
         (["--overlap", "1"], r"--overlap.* 1\.0 is not in the range 0<=x<1"),
     ],

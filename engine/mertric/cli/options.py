@@ -55,6 +55,8 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if str(value) == "-":
+            self.fail("'-' stands for no stream here; name a file, or /dev/stdout where there is one.", param, ctx)
         if path.is_dir():  # as '' is
             self.fail(f"{str(value)!r} is a folder; expected a file to write.", param, ctx)
         if is_stream(path) or (path.exists() and not path.is_file()):
