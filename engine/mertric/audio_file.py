@@ -26,14 +26,18 @@ _BLOCK = 1 << 19
 """Samples that are decoded at once, of all channels together."""
 _UNKNOWN = 2**63 - 1
 """Frames of a file whose header does not tell them, such as a FLAC file that was written into a pipe."""
-_LOST = re.compile(r"^ *(data|SSND|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_LOST = re.compile(r"^ *(data|SSND|Data Size|riff) *: (\d+) \(should be (\d+)\)", re.MULTILINE)
 """Where libsndfile tells how many bytes a header promises, of samples or of all, and how many there are."""
-_LONG = ("riff", "Riff size")
-"""Of these in 64 bits, as W64 and RF64 have them."""
+_LONG = "riff"
+"""Which of these is in 64 bits, that of W64."""
+_FEWER = re.compile(r"Calculated frame count (\d+) does not match value from 'ds64' chunk of (\d+)")
+"""Where it tells how many frames RF64 has, and how many its header promises."""
 _MISCOUNTED = 64
 """Bytes more than there are that a header may promise: some writers count the header too."""
 _PLACEHOLDER = 0x7F000000
 """Bytes from which on one in 32 bits promises what was not known yet when it was written, as into a pipe."""
+_LONG_PLACEHOLDER = 1 << 62
+"""And of one in 64 bits."""
 _LAYER_3 = "MPEG_LAYER_III"
 _SLACK = 0.25
 """Seconds that an MPEG decoder may leave out at both ends."""
@@ -67,13 +71,14 @@ class AudioFile:
         self._file = _open(self._path)
         self._mpeg: Mpeg | None = None
         self._guessed = self._file.frames == _UNKNOWN
+        skipped = 0
         if self._file.subtype.startswith("MPEG"):
-            self._file, self._mpeg = _whole_mpeg(self._path, self._file)
+            self._file, self._mpeg, skipped = _whole_mpeg(self._path, self._file)
             tells = self._mpeg is not None and (self._mpeg.told or self._file.subtype == _LAYER_3)
             self._guessed = not tells
         self.name = str(path)
         self.sample_rate = int(self._file.samplerate)
-        frames = int(self._file.frames)
+        frames = int(self._file.frames) - skipped
         self._frames = frames if max_seconds is None else min(frames, round(max_seconds * self.sample_rate))
 
     def __enter__(self) -> AudioFile:
@@ -133,11 +138,17 @@ class AudioFile:
         slack = round(_SLACK * self.sample_rate) if self._mpeg else 0
         if frames == self._file.frames and (lost := _LOST.search(self._file.extra_info)):
             claimed, there = int(lost[2]), int(lost[3])
-            if there + _MISCOUNTED < claimed and (claimed < _PLACEHOLDER or lost[1] in _LONG):
+            if there + _MISCOUNTED < claimed < (_LONG_PLACEHOLDER if lost[1] == _LONG else _PLACEHOLDER):
                 raise AudioError(
                     f"{self.name} is cut off: its header promises {claimed} bytes, the file holds {there}. Copy or "
                     "render it again, or leave it out."
                 )
+        fewer = _FEWER.search(self._file.extra_info)
+        if fewer and frames == self._file.frames and int(fewer[1]) < int(fewer[2]):
+            raise AudioError(
+                f"{self.name} is cut off: its header promises {fewer[2]} frames, the file holds {fewer[1]}. Copy or "
+                "render it again, or leave it out."
+            )
         if not self._guessed and frames + slack < self._frames:
             raise AudioError(
                 f"{self.name} is damaged: {frames / self.sample_rate:.2f} s of it can be decoded, its header says "
@@ -186,17 +197,27 @@ def _decoder(source: Path | bytes | io.BytesIO, path: Path) -> SoundFile:
     return file
 
 
-def _whole_mpeg(path: Path, file: SoundFile) -> tuple[SoundFile, Mpeg | None]:
+def _whole_mpeg(path: Path, file: SoundFile) -> tuple[SoundFile, Mpeg | None, int]:
     """Count an MPEG file's frames, and open it anew with their number in front where it does not tell its length.
 
-    libsndfile would guess it from the first ones, and read no further.
+    libsndfile would guess it from the first ones, and read no further. The last result is how many samples of each
+    channel, which are not the file's, have been read already.
     """
+    import soundfile
+
     data = _content(path)
     mpeg = walk_mpeg(data)
     if mpeg is None or mpeg.told or file.subtype != _LAYER_3:
-        return file, mpeg
+        return file, mpeg, 0
     file.close()
-    return _decoder(io.BytesIO(with_length(data, mpeg)), path), mpeg
+    content, skipped = with_length(data, mpeg)
+    again = _decoder(io.BytesIO(content), path)
+    try:
+        again.read(skipped, dtype="float32")
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        again.close()
+        raise _undecodable(path, error) from error
+    return again, mpeg, skipped
 
 
 def _content(path: Path) -> bytes:

@@ -19,6 +19,8 @@ _KILOBITS = {
 }
 """Bit rates by whether it is MPEG 1, and the layer."""
 _RATES = (44100, 48000, 32000)
+_DELAY = 529
+"""Samples by which the filters of layer 3 delay what they decode."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,15 @@ class _Frame:
     ----------
     size : int
         Bytes.
-    seconds : float
-        Of sound.
+    samples, rate : int
+        Of each channel, and in Hz.
     tag : int
         Where a Xing header would stand in it; 0 where there can be none.
     """
 
     size: int
-    seconds: float
+    samples: int
+    rate: int
     tag: int
 
 
@@ -47,13 +50,13 @@ class Mpeg:
     Attributes
     ----------
     begin : int
-        Where the first one is.
+        Where the first one with sound is.
     frames : int
-        How many there are, one that only tells the length not among them.
+        How many of these there are.
     seconds : float
         How long they last.
     told : bool
-        The first one tells the length.
+        One before them tells how many, in a way that libsndfile's decoder understands.
     """
 
     begin: int
@@ -65,6 +68,7 @@ class Mpeg:
 def walk_mpeg(data: bytes) -> Mpeg | None:
     """Count the frames of an MPEG file by their headers; None where it has none whose size they tell."""
     place, frames, seconds, begin, told, aligned = 0, 0, 0.0, -1, False, False
+    tagged = False
     while 0 <= place <= len(data) - 4:
         if data[place : place + 3] == b"ID3":
             place += _tag_size(data, place)
@@ -74,41 +78,47 @@ def walk_mpeg(data: bytes) -> Mpeg | None:
         if frame is None or not aligned:
             place = data.find(b"\xff", place + 1)
             continue
-        if begin < 0:
-            begin = place
-            told = data[place + frame.tag : place + frame.tag + 4] in (b"Xing", b"Info") or (
-                data[place + 36 : place + 40] == b"VBRI"
-            )
-        if not (told and place == begin):
-            frames, seconds = frames + 1, seconds + frame.seconds
+        if begin < 0 and not tagged and (count := _tag(data[place : place + frame.size], frame.tag)) is not None:
+            tagged, told = True, count > 0
+        else:
+            begin = place if begin < 0 else begin
+            frames, seconds = frames + 1, seconds + frame.samples / frame.rate
         place += frame.size
     return Mpeg(begin, frames, seconds, told) if begin >= 0 else None
 
 
-def with_length(data: bytes, mpeg: Mpeg) -> bytes:
-    """Return an MPEG file, of layer 3, whose first frame tells how many follow it, from where its frames begin on."""
+def with_length(data: bytes, mpeg: Mpeg) -> tuple[bytes, int]:
+    """Return an MPEG file, of layer 3, whose first frame tells how many follow it, and how many samples to skip.
+
+    A decoder that is told a length leaves out the `_DELAY` that its filters have. A silent frame comes before the
+    others for it to take that from: once the rest of it is skipped, all is as without a length, but for rounding.
+    """
     frame = _frame(data, mpeg.begin)
     if frame is None or not frame.tag:
-        return data
-    header = bytearray(data[mpeg.begin : mpeg.begin + frame.size].ljust(frame.size, b"\0"))
-    header[4:] = bytes(frame.size - 4)
-    header[1] |= 1  # no checksum follows
-    tag = b"Xing" + struct.pack(">II", 1, mpeg.frames)
-    header[frame.tag : frame.tag + len(tag)] = tag
-    return bytes(header) + data[mpeg.begin :]
+        return data, 0
+    silent = bytearray(frame.size)
+    silent[:4] = data[mpeg.begin : mpeg.begin + 4]
+    silent[1] |= 1  # no checksum follows
+    tag = b"Xing" + struct.pack(">II", 1, mpeg.frames + 1)
+    header = silent[: frame.tag] + tag + silent[frame.tag + len(tag) :]
+    return bytes(header + silent) + data[mpeg.begin :], frame.samples - _DELAY
 
 
 def ogg_problem(data: bytes) -> str | None:
-    """Say why an Ogg file is not one whole stream: one page begins it, and the last one ends it."""
-    place, begun, ended = 0, 0, False
-    while data[place : place + 4] == b"OggS" and place + 27 <= len(data):
+    """Say why an Ogg file is not one whole stream: one page begins it, and the last one is whole and ends it."""
+    place, begun, ended = data.find(b"OggS"), 0, False
+    end = place
+    while 0 <= place <= len(data) - 27:
         begun += data[place + 5] >> 1 & 1
         ended = bool(data[place + 5] & 4)
         lacing = data[place + 27 : place + 27 + data[place + 26]]
-        place += 27 + data[place + 26] + sum(lacing)
+        end = place + 27 + data[place + 26] + sum(lacing)
+        place = data.find(b"OggS", end)
     if begun > 1:
         return "holds several streams, of which only the first can be read"
-    return None if ended and place <= len(data) else "is cut off: its last page does not end it"
+    if end > len(data) or place >= 0:
+        return "is cut off in a page"
+    return None if ended else "is cut off, or was recorded from a stream: its last page does not say that it ends"
 
 
 def _frame(data: bytes, place: int) -> _Frame | None:
@@ -126,7 +136,15 @@ def _frame(data: bytes, place: int) -> _Frame | None:
     size = (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
     mono = data[place + 3] >> 6 == 3
     sides = (17 if mono else 32) if full else (9 if mono else 17)
-    return _Frame(size, samples / hertz, 4 + sides if layer == 3 else 0)
+    return _Frame(size, samples, hertz, 4 + sides if layer == 3 else 0)
+
+
+def _tag(frame: bytes, place: int) -> int | None:
+    """Return the number of frames that a frame with a Xing or VBRI header tells, 0 for none; None if it has sound."""
+    if place and frame[place : place + 4] in (b"Xing", b"Info"):
+        flags, count = struct.unpack(">II", frame[place + 4 : place + 12].ljust(8, b"\0"))
+        return int(count) if flags & 1 else 0
+    return 0 if frame[36:40] == b"VBRI" else None  # libsndfile's decoder does not read it
 
 
 def _tag_size(data: bytes, place: int) -> int:
