@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import deque
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mertric.errors import PairingError
@@ -43,32 +45,37 @@ def find_audio(folder: Path) -> list[Path]:
     PairingError
         There are none.
     """
-    found = sorted(_walk(folder, set()))
+    found = sorted(_walk(folder))
     if not found:
         raise PairingError(f"{folder} holds no audio files; expected files that end in {', '.join(sorted(SUFFIXES))}.")
     return found
 
 
-def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path) -> Iterator[Path]:
     """Yield audio files, links to nowhere among them, below a folder; a folder that has several names is entered once.
 
     That is by its own name, if it has one here, or the first of the links to it.
     """
-    real = folder.resolve()
-    if real in seen:
-        return
-    seen.add(real)
-    for path in sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path)):
-        if path.name.startswith("."):
+    folders: deque[Path] = deque([folder])
+    links: deque[Path] = deque()
+    seen: set[Path] = set()
+    while folders or links:
+        folder = (folders or links).popleft()
+        real = folder.resolve()
+        if real in seen:
             continue
-        if path.is_dir():
-            yield from _walk(path, seen)
-        elif path.suffix.lower() in SUFFIXES:
-            yield path
+        seen.add(real)
+        for path in sorted(folder.iterdir()):
+            if path.name.startswith("."):
+                continue
+            if path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+            elif path.suffix.lower() in SUFFIXES:
+                yield path
 
 
 def find_sources(folder: Path) -> list[Path]:
-    """List a folder's audio files without the sums that stand beside their stems.
+    """List a folder's audio files without the sums that stand beside their stems, as files or as folders of files.
 
     Raises
     ------
@@ -76,11 +83,19 @@ def find_sources(folder: Path) -> list[Path]:
         There are none.
     """
     found = find_audio(folder)
-    with_parts = {path.parent for path in found if path.stem.lower() in STEMS and path.stem.lower() != "vocals"}
-    return [path for path in found if path.stem.lower() not in _SUMS or path.parent not in with_parts]
+    parts = {*STEMS} - {"vocals"}
+    files = {path.parent for path in found if path.stem.lower() in parts}
+    folders = {path.parent.parent for path in found if path.parent.name.lower() in parts}
+    return [
+        path
+        for path in found
+        if not (path.stem.lower() in _SUMS and path.parent in files)
+        and not (path.parent.name.lower() in _SUMS and path.parent.parent in folders)
+    ]
 
 
-def identifiers(path: Path) -> set[str]:
+@lru_cache(1 << 16)
+def identifiers(path: Path) -> frozenset[str]:
     """Return the words with a number in a path, such as ``fileid_12``, in lower case."""
     name = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
-    return {match.lower() for match in _IDENTIFIER.findall(name.as_posix())}
+    return frozenset(match.lower() for match in _IDENTIFIER.findall(name.as_posix()))

@@ -116,7 +116,7 @@ def _require_different(given: Iterable[Sequence[Path]]) -> None:
 def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:
     """Return the folder, or the folders in it if it is a folder of models."""
     children = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    tracks = {path.relative_to(root).parts[0] for path in references}
+    tracks = {_folded(path.relative_to(root).parts[0]) for path in references}
     numbers = _Numbers({path: path.relative_to(root) for path in references}, {})
     taken = {number for track in tracks for number in numbers.of(Path(track))}
     holds_audio = any(path.suffix.lower() in SUFFIXES for path in children if path.is_file())
@@ -124,7 +124,7 @@ def _models(root: Path, references: Sequence[Path], folder: Path) -> list[Path]:
     if (
         holds_audio
         or not folders
-        or any(path.name in tracks or numbers.of(Path(path.name)) & taken for path in folders)
+        or any(_folded(path.name) in tracks or numbers.of(Path(path.name)) & taken for path in folders)
     ):
         return [folder]
     return folders
@@ -207,9 +207,9 @@ def _continues(rest: str) -> bool:
 
 
 class _Numbers:
-    """Identifiers that number files: of their word there are several on a side, or all files have one.
+    """Identifiers that number files: of their word there are several on a side, or all files have one, as ``id_1``.
 
-    A name such as U2 is none.
+    A name such as U2, which nothing parts from its number, is none where it is the only one.
 
     Parameters
     ----------
@@ -221,9 +221,10 @@ class _Numbers:
         self._words: set[str] = set()
         for side in (left, right):
             found = [identifiers(below) for below in side.values()]
-            files = Counter(word for names in found for word in {_word(name) for name in names})
-            numbers = Counter(map(_word, set().union(*found)))
-            self._words |= {word for word in files if numbers[word] > 1 or files[word] == len(found)}
+            numbers = Counter(map(_word, frozenset().union(*found)))
+            parted = [{_word(name) for name in names if {*name} & {*"_-"}} for names in found]
+            everywhere = set.intersection(*parted) if parted else set()
+            self._words |= {word for word in numbers if numbers[word] > 1} | everywhere
 
     def of(self, below: Path) -> set[str]:
         """The identifiers of a file."""
@@ -301,7 +302,7 @@ def _compatible(below: Path, other: Path, numbers: _Numbers) -> bool:
     """Whether two files can be the same part: of files in folders, ``TRACK_1/bass`` is not ``TRACK_1/drums``."""
     nested = len(below.parts) > 1 and len(other.parts) > 1
     named = numbers.of(Path(below.name)) & numbers.of(Path(other.name))
-    return not nested or bool(named) or below.stem.lower() == other.stem.lower()
+    return not nested or bool(named) or _folded(below.stem) == _folded(other.stem)
 
 
 def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Path, numbers: _Numbers) -> str:
@@ -329,7 +330,12 @@ def _unread(path: Path) -> str | None:
 
 def _bare(path: Path) -> str:
     """Spell a path without its ending and without regard to case."""
-    return _normal(path.with_suffix("")).casefold()
+    return _folded(path.with_suffix("").as_posix())
+
+
+def _folded(name: str) -> str:
+    """Spell a name with composed characters and without regard to case."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _normal(path: Path) -> str:

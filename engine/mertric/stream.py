@@ -74,7 +74,7 @@ class Stream:
         ----------
         samples
             [samples] or [channels, samples], as many as there are, or none; floating point at full scale 1, or
-            int8, int16 or int32. Every push has as many channels.
+            int8, int16 or int32. Every push has as many channels; of more than 8 come no fewer samples, or one.
 
         Returns
         -------

@@ -64,7 +64,7 @@ def only_writer(output: Path, *, notify: Callable[[str], None]) -> Iterator[None
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            notify(f"Waiting for another process that writes {output}.")
+            notify(f"Waiting for another run that writes {output}.")
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         raise ExportError(f"{output} cannot be written ({error}).") from error

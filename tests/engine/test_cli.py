@@ -361,10 +361,10 @@ def test_means_say_over_how_many_rows_they_are(run: Run, write_wav: WriteWav, so
     assert ["A", "2"] in [line[:2] for line in means]
     assert [line[-1] for line in means if line[:2] == ["B", "2"]] == ["1"]
     assert "waveform_mse over" in out
-    assert "Some rows lack a value: means of one metric may be over other files for each model." in err
+    assert "Some rows lack a finite value: means of one metric may be over other files for each model." in err
     _, out, err = run("score", home / "r", home / "e" / "A", "--metrics", "waveform_mse")
     assert " over" not in out.replace("Means over", "")
-    assert "lack a value" not in err
+    assert "lack a finite value" not in err
 
 
 def test_without_a_terminal_progress_is_lines(

@@ -69,7 +69,7 @@ def test_several_at_once_convert_it_once(
         export(*arguments, **options)
 
     def notified(text: str) -> None:
-        assert text == f"Waiting for another process that writes {bundle_directory('a/b')}."
+        assert text == f"Waiting for another run that writes {bundle_directory('a/b')}."
         waiting.release()
 
     monkeypatch.setattr(hub_export, "export_model", late)

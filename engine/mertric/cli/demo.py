@@ -79,6 +79,7 @@ def write_demo(directory: Path, *, seed: int) -> tuple[Path, list[Path]]:
     import soundfile
 
     from mertric.music import GRADES, SAMPLE_RATE, compose, degrade
+    from mertric.output import replacing
 
     directory.mkdir(parents=True, exist_ok=True)
     lead, others = compose(seed)
@@ -88,7 +89,8 @@ def write_demo(directory: Path, *, seed: int) -> tuple[Path, list[Path]]:
             sounds[f"{kind}_{grade}"] = degrade(lead, others, kind, strength, np.random.default_rng([seed, grade]))
     paths = {name: directory / f"{name}.wav" for name in sounds}
     for name, sound in sounds.items():
-        soundfile.write(paths[name], np.clip(sound, -1, 1), SAMPLE_RATE, subtype="PCM_16")
+        with replacing(paths[name]) as partial:
+            soundfile.write(partial, np.clip(sound, -1, 1), SAMPLE_RATE, subtype="PCM_16")
     reference = paths.pop("reference")
     return reference, list(paths.values())
 

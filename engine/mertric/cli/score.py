@@ -110,8 +110,9 @@ def command(
     report(rows, _terminal_columns(rows), csv_path=csv_path, json_path=json_path)
     if means := mean_rows(rows, names):
         show_table(means, list(means[0]), title="Means over the rows that have a finite value")
-        if any(count in mean for mean in means for count in map(_count, names)):
-            say("Some rows lack a value: means of one metric may be over other files for each model.")
+        several = len({mean.get("model") for mean in means}) > 1
+        if several and any(count in mean for mean in means for count in map(_count, names)):
+            say("Some rows lack a finite value: means of one metric may be over other files for each model.")
     if encoder is not None and not encoder.bundle.trained:
         click.echo("The weights are untrained: the figures show the tool and not quality.")
     if any(row["status"] == "unmatched" for row in rows):
@@ -188,7 +189,7 @@ def _say_what_parts_of_names_paired(pairs: Sequence[Pair]) -> None:
         if pair.model is not None
         and pair.reference
         and pair.estimate
-        and normalize("NFC", pair.reference.stem) != normalize("NFC", pair.estimate.stem)
+        and normalize("NFC", pair.reference.stem).casefold() != normalize("NFC", pair.estimate.stem).casefold()
     ]
     if unlike:
         click.echo(
