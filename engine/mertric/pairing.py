@@ -19,6 +19,10 @@ _PARTS = frozenset((*STEMS, "accompaniment"))
 """What files of one track are named as, in a flat folder."""
 
 
+_UNREAD = (".m4a", ".mp4", ".stem.mp4", ".aac", ".wma", ".webm", ".mka", ".mkv", ".ac3", ".npy")
+"""Endings of files that hold audio, and that libsndfile does not read."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """A reference and an estimate of it.
@@ -219,6 +223,7 @@ class _Numbers:
 
     def __init__(self, left: Mapping[Path, Path], right: Mapping[Path, Path]) -> None:
         self._words: set[str] = set()
+        self._known: dict[Path, frozenset[str]] = {}
         for side in (left, right):
             found = [identifiers(below) for below in side.values()]
             numbers = Counter(map(_word, frozenset().union(*found)))
@@ -226,9 +231,11 @@ class _Numbers:
             everywhere = set.intersection(*parted) if parted else set()
             self._words |= {word for word in numbers if numbers[word] > 1} | everywhere
 
-    def of(self, below: Path) -> set[str]:
+    def of(self, below: Path) -> frozenset[str]:
         """The identifiers of a file."""
-        return {name for name in identifiers(below) if _word(name) in self._words}
+        if below not in self._known:
+            self._known[below] = frozenset(name for name in identifiers(below) if _word(name) in self._words)
+        return self._known[below]
 
 
 def _word(identifier: str) -> str:
@@ -308,7 +315,9 @@ def _compatible(below: Path, other: Path, numbers: _Numbers) -> bool:
 def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Path, numbers: _Numbers) -> str:
     """Say why a file has no partner in `where`."""
     own = numbers.of(below)
-    rivals = [other.as_posix() for other in others if own & numbers.of(other) and _compatible(below, other, numbers)]
+    rivals = [
+        other.as_posix() for other in others if own and own & numbers.of(other) and _compatible(below, other, numbers)
+    ]
     if not rivals:
         unread = _unread(where / below)
         return f"no partner in {where}" + (f", where {unread} is of a kind that is not read" if unread else "")
@@ -319,13 +328,9 @@ def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Pa
 
 
 def _unread(path: Path) -> str | None:
-    """Name a file of another ending beside a path, or at it, that is not among those that are searched for."""
-    try:
-        beside = sorted(path.parent.iterdir())
-    except OSError:
-        return None
-    unread = (one.name for one in beside if one.stem == path.stem and one.suffix.lower() not in SUFFIXES)
-    return next((name for name in unread if not (path.parent / name).is_dir()), None)
+    """Name a file that differs from a path in its ending alone, and holds audio that is not read."""
+    names = (path.stem + ending for ending in _UNREAD)
+    return next((name for name in names if (path.parent / name).is_file()), None)
 
 
 def _bare(path: Path) -> str:

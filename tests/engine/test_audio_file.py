@@ -257,6 +257,19 @@ def test_half_a_file(tmp_path: Path, sound: Sound, name: str) -> None:
     assert read_audio(path, max_seconds=1).seconds == 1
 
 
+def test_the_last_half_second_of_an_mp3_is_missed(tmp_path: Path, sound: Sound) -> None:
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, sound(240_000), 24000)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(0.995 * len(data))])
+    assert read_audio(path).seconds == pytest.approx(10, abs=0.25)
+    path.write_bytes(data[: int(0.95 * len(data))])
+    with pytest.raises(
+        AudioError, match=r"a\.mp3 is damaged: 9\.[45]. s of it can be decoded, its header says 10\.00 s"
+    ):
+        read_audio(path)
+
+
 @pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
 def test_files_that_were_joined(tmp_path: Path, sound: Sound, name: str) -> None:
     for seed in range(2):
