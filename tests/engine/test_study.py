@@ -17,6 +17,7 @@ from mertric.files import STEMS
 from mertric.study import STUDIES, find_pairs, find_ratings
 
 RATE = 24000
+pytestmark = pytest.mark.filterwarnings("ignore:.* times full scale")  # as some of the material is
 SAMPLES = 36000
 NOISE = {"IRM1": 0.02, "Open-UMix": 0.3, "htdemucs_ft": 0.1}
 TRACKS = ("AM Contra - Heart Peripheral", "BKS - Too Much", "Zeno - Signs")
