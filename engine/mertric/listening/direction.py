@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mertric.mert_scores import MERT_METRICS
-from mertric.metrics.registry import WAVEFORM_METRICS
-
 
 def rises(metric: str) -> bool | None:
     """Whether a metric, by its name without a layer, is to rise with ratings; None where that is not known."""
+    from mertric.mert_scores import MERT_METRICS
+    from mertric.metrics.registry import WAVEFORM_METRICS
+
     if metric in MERT_METRICS:
         return False
     return WAVEFORM_METRICS[metric].higher_is_better if metric in WAVEFORM_METRICS else None
