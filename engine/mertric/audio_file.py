@@ -70,12 +70,10 @@ class AudioFile:
         self._path, self._max_seconds = Path(path), max_seconds
         self._file = _open(self._path)
         self._mpeg: Mpeg | None = None
-        self._guessed = self._file.frames == _UNKNOWN
-        skipped = 0
+        self._guessed, skipped = self._file.frames == _UNKNOWN, 0
         if self._file.subtype.startswith("MPEG"):
             self._file, self._mpeg, skipped = _whole_mpeg(self._path, self._file)
-            tells = self._mpeg is not None and (self._mpeg.told or self._file.subtype == _LAYER_3)
-            self._guessed = not tells
+            self._guessed = self._mpeg is None or not (self._mpeg.told or skipped)
         self.name = str(path)
         self.sample_rate = int(self._file.samplerate)
         frames = int(self._file.frames) - skipped

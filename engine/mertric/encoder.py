@@ -265,12 +265,7 @@ class Encoder:
             self._network.embed([samples] * batch, chosen)
 
     def read(
-        self,
-        audio: Given,
-        sample_rate: int | None,
-        protocol: Protocol,
-        *,
-        name: str = "array",
+        self, audio: Given, sample_rate: int | None, protocol: Protocol, *, name: str = "array"
     ) -> NDArray[np.float32]:
         """Bring a file or an array, which messages call by `name`, to mono samples at the model's rate.
 

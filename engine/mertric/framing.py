@@ -67,8 +67,8 @@ class Mpeg:
 
 def walk_mpeg(data: bytes) -> Mpeg | None:
     """Count the frames of an MPEG file by their headers; None where it has none whose size they tell."""
-    place, frames, seconds, begin, told, aligned = 0, 0, 0.0, -1, False, False
-    tagged = False
+    place, frames, seconds, begin, aligned = 0, 0, 0.0, -1, False
+    count: int | None = None  # of frames, by the tag before them
     while 0 <= place <= len(data) - 4:
         if data[place : place + 3] == b"ID3":
             place += _tag_size(data, place)
@@ -78,13 +78,15 @@ def walk_mpeg(data: bytes) -> Mpeg | None:
         if frame is None or not aligned:
             place = data.find(b"\xff", place + 1)
             continue
-        if begin < 0 and not tagged and (count := _tag(data[place : place + frame.size], frame.tag)) is not None:
-            tagged, told = True, count > 0
-        else:
-            begin = place if begin < 0 else begin
+        if begin < 0 and count is None:
+            count = _tag(data[place : place + frame.size], frame.tag)
+            begin = place if count is None else -1
+        elif begin < 0:
+            begin = place
+        if begin >= 0:
             frames, seconds = frames + 1, seconds + frame.samples / frame.rate
         place += frame.size
-    return Mpeg(begin, frames, seconds, told) if begin >= 0 else None
+    return Mpeg(begin, frames, seconds, bool(count)) if begin >= 0 else None
 
 
 def with_length(data: bytes, mpeg: Mpeg) -> tuple[bytes, int]:

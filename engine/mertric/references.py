@@ -104,7 +104,7 @@ class References:
             It has one frame only, or the layer or the protocol is not known.
         """
         rules = get_protocol(protocol)
-        if isinstance(layer, (str, tuple, list)):
+        if layer is not None and not hasattr(layer, "__index__"):
             raise InputError(f"layer is {layer!r}; expected a number from 0 to {self.encoder.layers}, or None.")
         (chosen,) = self.encoder.check_layers(None if layer is None else (layer,))
         samples = self.encoder.read(audio, sample_rate, rules).copy()  # what was hashed is what is embedded

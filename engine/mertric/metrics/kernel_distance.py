@@ -75,7 +75,7 @@ def kernel_audio_distance(
             require_finite(*bad)
     width = median_distance(reference) if bandwidth is None else bandwidth
     square = float(width) * float(width)
-    if not (width > 0.0 and math.isfinite(width) and sys.float_info.min <= square <= sys.float_info.max):
+    if not (width > 0.0 and sys.float_info.min <= square <= sys.float_info.max):
         what = "the median distance of x's frames" if bandwidth is None else "bandwidth"
         raise InputError(
             f"{what} is {width}; expected a number above 0 whose square is a float64. Give a bandwidth that is."

@@ -13,7 +13,6 @@ from mertric.metrics.waveform import (
     Float,
     Float64,
     blocks,
-    check_any_sound,
     check_pair,
     check_sounding,
     decibels,
@@ -94,7 +93,7 @@ def usdr(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
     .. [2] G. Fabbro et al., "The Sound Demixing Challenge 2023 - Music Demixing Track", TISMIR 7(1), 2024.
     """
     own, target = check_pair(reference, estimate)
-    check_any_sound(own, "reference")
+    check_sounding(own, "reference", every=False)
     signal = distortion = 0.0
     for channels in zip(own, target, strict=True):
         for x, y in blocks(channels):

@@ -99,9 +99,10 @@ def check_waveform(waveform: npt.ArrayLike, name: str) -> Float:
             f"the {name} has shape {array.shape}, more channels than samples; expected [channels, samples]: "
             "transpose it"
         )
-    if not all(np.isfinite(channel).all() for channel in array):
+    peaks = [_peak(channel) for channel in array]
+    if not np.isfinite(peaks).all():
         raise InputError(f"the {name} holds NaN or infinite samples: repair or leave out the file it comes from")
-    if (peak := max(map(_peak, array))) > LARGEST:
+    if (peak := max(peaks)) > LARGEST:
         raise InputError(f"the {name} holds samples of {peak:.3g}, whose energies are beyond float64: scale it down")
     return array
 
@@ -174,28 +175,18 @@ def check_sources(sources: Sequence[int] | None, estimates: int, references: int
     return owners
 
 
-def check_any_sound(waveform: Float, name: str) -> None:
-    """Stop at a waveform [channels, samples] that is nowhere above `SMALLEST`.
-
-    Raises
-    ------
-    UndefinedMetricError
-    """
-    if max(map(_peak, waveform)) < SMALLEST:
-        raise UndefinedMetricError(f"the {name} is silent")
-
-
-def check_sounding(waveform: Float, name: str) -> None:
-    """Stop at a waveform [channels, samples] with a channel that is nowhere above `SMALLEST`.
+def check_sounding(waveform: Float, name: str, *, every: bool = True) -> None:
+    """Stop at a waveform [channels, samples] that is nowhere above `SMALLEST`, or, of `every` channel, has one that is.
 
     Raises
     ------
     UndefinedMetricError
         Naming the silent channel, or the whole waveform.
     """
-    check_any_sound(waveform, name)
     silent = [index for index, channel in enumerate(waveform) if _peak(channel) < SMALLEST]
-    if silent:
+    if len(silent) == len(waveform):
+        raise UndefinedMetricError(f"the {name} is silent")
+    if silent and every:
         raise UndefinedMetricError(f"channel {silent[0]} of the {name} is silent")
 
 
@@ -226,7 +217,7 @@ def waveform_mse(reference: npt.ArrayLike, estimate: npt.ArrayLike) -> float:
 
 
 def _peak(channel: Float) -> float:
-    """Magnitude of the loudest sample."""
+    """Magnitude of the loudest sample; not finite where one is not."""
     return max(float(channel.max()), -float(channel.min()))
 
 
