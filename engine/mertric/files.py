@@ -1,10 +1,8 @@
-"""Audio files in folders, and what their names say."""
+"""Audio files in folders."""
 
 from __future__ import annotations
 
-import re
 from collections import deque
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mertric.errors import PairingError
@@ -34,7 +32,6 @@ SUFFIXES = frozenset(
 STEMS = ("bass", "drums", "vocals", "other")
 _SUMS = ("mixture", "accompaniment")
 """Names of files that are sums of stems; where the stems themselves are there, these are not sources."""
-_IDENTIFIER = re.compile(r"[A-Za-z]+[_-]?\d+")
 
 
 def find_audio(folder: Path) -> list[Path]:
@@ -92,10 +89,3 @@ def find_sources(folder: Path) -> list[Path]:
         if not (path.stem.lower() in _SUMS and path.parent in files)
         and not (path.parent.name.lower() in _SUMS and path.parent.parent in folders)
     ]
-
-
-@lru_cache(1 << 16)
-def identifiers(path: Path) -> frozenset[str]:
-    """Return the words with a number in a path, such as ``fileid_12``, in lower case."""
-    name = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
-    return frozenset(match.lower() for match in _IDENTIFIER.findall(name.as_posix()))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mertric.errors import OutputError
+from mertric.names import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def is_stream(path: Path) -> bool:
 def spelling(path: Path) -> str:
     """Return what a path is to a file system that, as usual on this one, does not tell case or composition apart."""
     text = str(path)
-    return unicodedata.normalize("NFC", text).casefold() if sys.platform in ("darwin", "win32") else text
+    return folded(text) if sys.platform in ("darwin", "win32") else text
 
 
 @contextmanager

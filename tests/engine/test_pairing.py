@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mertric.errors import PairingError
-from mertric.files import find_audio, identifiers
+from mertric.files import find_audio
+from mertric.names import identifiers
 from mertric.pairing import Pair, pair
 
 if TYPE_CHECKING:
@@ -127,13 +128,15 @@ def test_case_alone(folder: Folder) -> None:
 
 def test_names_that_go_on(folder: Folder) -> None:
     """As separators write them."""
-    reference = folder("ref", "001.wav", "Song.wav", "song two.wav", "x.wav", "y.wav")
-    estimate = folder("est", "001_sep.wav", "Song_(Vocals)_net.wav", "song two-out.wav", "x_2.wav", "yes.wav")
+    reference = folder("ref", "001.wav", "Song.wav", "song two.wav", "x.wav", "y.wav", "disc/7.wav")
+    files = ["001_sep", "Song_(Vocals)_net", "song two-out", "x_2", "yes", "disc/7_sep"]
+    estimate = folder("est", *(f"{name}.wav" for name in files))
     paired = {pair for pair, problem in found(pair(reference, [estimate])).items() if problem is None}
     assert paired == {
         ("001.wav", "001_sep.wav"),
         ("Song.wav", "Song_(Vocals)_net.wav"),
         ("song two.wav", "song two-out.wav"),
+        ("7.wav", "7_sep.wav"),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
-from unicodedata import normalize
 
 import click
 from click.core import ParameterSource
@@ -183,13 +182,15 @@ def _pairs(reference: Path, estimates: tuple[Path, ...]) -> list[Pair]:
 
 def _say_what_parts_of_names_paired(pairs: Sequence[Pair]) -> None:
     """Name the files that were paired though they are called otherwise."""
+    from mertric.names import folded
+
     unlike = [
         pair
         for pair in pairs
         if pair.model is not None
         and pair.reference
         and pair.estimate
-        and normalize("NFC", pair.reference.stem).casefold() != normalize("NFC", pair.estimate.stem).casefold()
+        and folded(pair.reference.stem) != folded(pair.estimate.stem)
     ]
     if unlike:
         click.echo(

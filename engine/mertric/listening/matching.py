@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from mertric.errors import InputError, TableError
 from mertric.listening.items import Item
 from mertric.listening.scores import Metric
 from mertric.metrics.registry import WAVEFORM_METRICS
+from mertric.names import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +164,7 @@ def _key(item: Item, parts: Iterable[str]) -> tuple[str, ...]:
 
 def _normal(name: str) -> str:
     file_id = re.search(r"fileid_\d+", name)
-    return file_id[0] if file_id else unicodedata.normalize("NFC", name).strip().casefold()
+    return file_id[0] if file_id else folded(name).strip()
 
 
 def _path_endings(estimate: str) -> set[str]:
