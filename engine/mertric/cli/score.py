@@ -114,9 +114,10 @@ def command(
             say("Some rows lack a finite value: means of one metric may be over other files for each model.")
     if encoder is not None and not encoder.bundle.trained:
         click.echo("The weights are untrained: the figures show the tool and not quality.")
+    code = exit_code(rows)
     if any(row["status"] == "unmatched" for row in rows):
         say("Files pair as `mertric score --help` says; a manifest pairs any others.")
-    sys.exit(exit_code(rows))
+    sys.exit(code)
 
 
 def _say_what_is_not_used() -> None:
