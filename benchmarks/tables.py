@@ -1,7 +1,7 @@
 """Markdown tables from the JSON that benchmarks write.
 
     python benchmarks/tables.py FILE.json...
-    python benchmarks/tables.py benchmarks/results/*.json --into README.md
+    python benchmarks/tables.py benchmarks/results/*.json --into benchmarks/RESULTS.md
 
 A benchmark writes `{"title", "environment", "tables": [{"title", "columns", "rows"}]}`. Columns are
 `{"key", "title", "format"}`, where `format` is a Python format specification ("" for text), or "ms" or "s"
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 NOT_RUN = "Not run"
@@ -31,7 +31,7 @@ def markdown(benchmark: Mapping[str, Any], *, leave_out: str | None = None) -> s
     if rates := where.get("matrix_rates"):
         measured = ", ".join(f"{name} {rate / 1e12:.0f}" for name, rate in rates.items())
         machine += f"; {where['gpu']}, whose matrix products ran at (TFLOP/s) {measured}"
-    head = f"### {benchmark['title']}\n\n{machine}; Python {where['python']}, {versions}."
+    head = f"## {benchmark['title']}\n\n{machine}; Python {where['python']}, {versions}."
     return "\n\n".join([head, *(table(t) for t in benchmark["tables"] if t["title"] != leave_out)]) + "\n"
 
 
@@ -74,19 +74,25 @@ def fill(document: str, name: str, text: str) -> str:
     return f"{head}{start}\n\n{text.strip()}\n\n{end}{tail}"
 
 
+def filled(document: str, files: Iterable[Path]) -> str:
+    """The document with the tables of benchmarks, between marks that are named like the files."""
+    for file in files:
+        benchmark = json.loads(file.read_text(encoding="utf-8"))
+        document = fill(document, file.stem, markdown(benchmark, leave_out=NOT_RUN))
+    return document
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", help="what benchmarks wrote with --json")
     parser.add_argument("--into", type=Path, help="a document with marks named like the files; its tables are replaced")
     arguments = parser.parse_args()
+    if arguments.into is not None:
+        document = arguments.into.read_text(encoding="utf-8")
+        arguments.into.write_text(filled(document, arguments.files), encoding="utf-8")
+        return
     for file in arguments.files:
-        benchmark = json.loads(file.read_text(encoding="utf-8"))
-        if arguments.into is None:
-            print(markdown(benchmark))
-        else:
-            document = arguments.into.read_text(encoding="utf-8")
-            filled = fill(document, file.stem, markdown(benchmark, leave_out=NOT_RUN))
-            arguments.into.write_text(filled, encoding="utf-8")
+        print(markdown(json.loads(file.read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":
