@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mertric.metrics.embedding_mse import embedding_mse
     from mertric.metrics.frechet import frechet_distance
     from mertric.pairing import Pair, pair
+    from mertric.passages import Passage, score_passages
     from mertric.references import References
     from mertric.scoring import Score, score, score_pairs
     from mertric.windows import Windows
@@ -24,6 +25,7 @@ _HOMES = {
     "Encoder": "mertric.encoder",
     "MertricError": "mertric.errors",
     "Pair": "mertric.pairing",
+    "Passage": "mertric.passages",
     "References": "mertric.references",
     "Score": "mertric.scoring",
     "Windows": "mertric.windows",
@@ -33,6 +35,7 @@ _HOMES = {
     "pair": "mertric.pairing",
     "score": "mertric.scoring",
     "score_pairs": "mertric.scoring",
+    "score_passages": "mertric.passages",
 }
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "Encoder",
     "MertricError",
     "Pair",
+    "Passage",
     "References",
     "Score",
     "Windows",
@@ -50,6 +54,7 @@ __all__ = [
     "pair",
     "score",
     "score_pairs",
+    "score_passages",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mertric.errors import InputError
 from mertric.journal import Journal, Outcome
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mertric.audio import Given
+    from mertric.bundle import Bundle
     from mertric.encoder import Encoder
     from mertric.pairing import Pair
+    from mertric.references import Reference
     from mertric.windows import Windows
 
 METRICS = (*MERT_METRICS, *WAVEFORM_METRICS)
@@ -92,6 +97,45 @@ def score(
     ProviderError
         The provider failed, for instance for want of memory, or gave hidden states that are not finite.
     """
+    pair = embed_pair(
+        reference,
+        estimate,
+        encoder=encoder,
+        references=references,
+        sample_rate=sample_rate,
+        layer=layer,
+        protocol=protocol,
+    )
+    silent = (("reference", pair.reference.silent), ("estimate", pair.silent))
+    return Score(
+        mse=embedding_mse(pair.reference.states, pair.estimate),
+        fad=frechet_distance(pair.reference.prepared, pair.estimate),
+        layer=pair.reference.layer,
+        frames=len(pair.estimate),
+        silent=tuple(name for name, is_silent in silent if is_silent),
+    )
+
+
+class EmbeddedPair(NamedTuple):
+    """A reference, the hidden state of an estimate that has as many frames, and whether that is silent."""
+
+    bundle: Bundle
+    reference: Reference
+    estimate: NDArray[np.float16] | NDArray[np.float32]
+    silent: bool
+
+
+def embed_pair(
+    reference: Given,
+    estimate: Given,
+    *,
+    encoder: Encoder | None,
+    references: References | None,
+    sample_rate: int | None,
+    layer: int | None,
+    protocol: str,
+) -> EmbeddedPair:
+    """Embed a reference and an estimate as the metrics need them. Takes and raises what `score` does."""
     if references is None:
         references = References(encoder or load(), capacity_bytes=0)
     elif encoder not in (None, references.encoder):
@@ -105,14 +149,7 @@ def score(
             f"the reference has {len(known.states)} frames and the estimate {len(states)}; expected as many. Cut both "
             "to one length; `frechet_distance` of their hidden states takes any."
         )
-    silent = (("reference", known.silent), ("estimate", not samples.any()))
-    return Score(
-        mse=embedding_mse(known.states, states),
-        fad=frechet_distance(known.prepared, states),
-        layer=known.layer,
-        frames=len(known.states),
-        silent=tuple(name for name, is_silent in silent if is_silent),
-    )
+    return EmbeddedPair(references.encoder.bundle, known, states, silent=not samples.any())
 
 
 def score_pairs(

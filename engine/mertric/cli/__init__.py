@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {
     "score": "Score estimates against references: files or folders.",
+    "passages": "Show where in a clip an estimate sounds worse.",
     "embed": "Write the MERT embeddings of audio files.",
     "demo": "Try the whole tool offline, on made-up audio and untrained weights.",
     "export": "Convert a MERT checkpoint to a bundle.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from mertric.cli.messages import say
+from mertric.cli.messages import note_untrained, say
 from mertric.cli.options import (
     FILE,
     PATH,
@@ -112,8 +112,8 @@ def command(
         several = len({mean.get("model") for mean in means}) > 1
         if several and any(count in mean for mean in means for count in map(_count, names)):
             say("Some rows lack a finite value: means of one metric may be over other files for each model.")
-    if encoder is not None and not encoder.bundle.trained:
-        click.echo("The weights are untrained: the figures show the tool and not quality.")
+    if encoder is not None:
+        note_untrained(encoder.bundle)
     code = exit_code(rows)
     if any(row["status"] == "unmatched" for row in rows):
         say("Files pair as `mertric score --help` says; a manifest pairs any others.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mertric.cli.messages import note_untrained
 from mertric.cli.options import FOLDER, PATH, layers_option, model_options, protocol_option
 from mertric.cli.progress import score_with_progress
 
@@ -100,8 +101,8 @@ def command(
         csv_file=output / "correlations.csv",
         json_file=output / "correlations.json",
     )
-    if encoder is not None and not encoder.bundle.trained:
-        click.echo("The weights are untrained: the figures show the tool and not quality.")
+    if encoder is not None:
+        note_untrained(encoder.bundle)
     click.echo(f"Everything is in {output}.")
     context.exit(code)
 

@@ -1,0 +1,112 @@
+"""Where in a clip an estimate sounds worse: both metrics of passages along it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mertric.errors import InputError
+from mertric.metrics.batch import frechet_distances
+from mertric.metrics.embedding_mse import frame_mse
+from mertric.scoring import embed_pair
+
+if TYPE_CHECKING:
+    from mertric.audio import Given
+    from mertric.encoder import Encoder
+    from mertric.references import References
+
+SECONDS = 5.0
+"""Of a passage, unless said otherwise."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """How far a part of an estimate is from that of its reference; smaller is better.
+
+    Attributes
+    ----------
+    start, end : float
+        What its first frame begins with and its last one ends with, in seconds from the clip's start.
+    mse : float
+        Mean squared difference over its frames and dimensions.
+    fad : float
+        Fréchet distance of its frames. That of a passage is not a share of the whole clip's, as means and covariances
+        are its own.
+    """
+
+    start: float
+    end: float
+    mse: float
+    fad: float
+
+
+def score_passages(
+    reference: Given,
+    estimate: Given,
+    *,
+    seconds: float = SECONDS,
+    hop: float | None = None,
+    encoder: Encoder | None = None,
+    references: References | None = None,
+    sample_rate: int | None = None,
+    layer: int | None = None,
+    protocol: str = "paper",
+) -> list[Passage]:
+    """Score passages of one estimate against the same ones of its reference.
+
+    Both clips are embedded whole, so a frame is what it is in `score`, and each passage is a range of frames.
+
+    Parameters
+    ----------
+    reference, estimate, encoder, references, sample_rate, layer, protocol
+        As `mertric.score` takes them.
+    seconds : float
+        Length of a passage, rounded to whole frames, two at least. Of a clip that is shorter there is one passage.
+    hop : float or None
+        From the start of a passage to that of the next one, rounded to whole frames, one at least; None for `seconds`.
+        The last passage ends with the clip's last frame, and begins earlier for it.
+
+    Returns
+    -------
+    list of Passage
+        In order of time. Each frame is in one at least, unless `hop` is longer than a passage.
+
+    Raises
+    ------
+    AudioError, InputError, ProviderError
+        As `mertric.score`; InputError also where `seconds` or `hop` is not above 0.
+    """
+    hop = seconds if hop is None else hop
+    for name, value in (("seconds", seconds), ("hop", hop)):
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} is {value}; expected a finite number above 0.")
+    pair = embed_pair(
+        reference,
+        estimate,
+        encoder=encoder,
+        references=references,
+        sample_rate=sample_rate,
+        layer=layer,
+        protocol=protocol,
+    )
+    bundle = pair.bundle
+    frames, frame_rate = len(pair.estimate), bundle.sample_rate / bundle.hop
+    length, step = min(frames, max(2, round(seconds * frame_rate))), max(1, round(hop * frame_rate))
+    starts = [*range(0, frames - length, step), frames - length]
+    spans = [slice(start, start + length) for start in starts]
+    errors = frame_mse(pair.reference.states, pair.estimate)
+    distances = frechet_distances(
+        [pair.reference.states[span] for span in spans], [pair.estimate[span] for span in spans]
+    )
+    return [
+        Passage(
+            start=start * bundle.hop / bundle.sample_rate,
+            end=((start + length - 1) * bundle.hop + bundle.receptive_field) / bundle.sample_rate,
+            mse=float(np.mean(errors[span])),
+            fad=float(fad),
+        )
+        for start, span, fad in zip(starts, spans, distances, strict=True)
+    ]
