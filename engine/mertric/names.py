@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _IDENTIFIER = re.compile(r"[A-Za-z]+[_-]?\d+")
+_WORD = re.compile(r"[^\W_]+")
 _PARTS = frozenset((*STEMS, "accompaniment"))
 """What files of one track are named as, in a flat folder."""
 
@@ -63,8 +64,9 @@ class Beginnings:
 
 
 def _continues(rest: str) -> bool:
-    """Whether what follows a name is said of it."""
-    return not rest[0].isalnum() and not rest.strip("_- ().").isdigit() and "/" not in rest
+    """Whether what follows a name is said of it: something that is parted from it, and begins with no number."""
+    words = _WORD.findall(rest)
+    return not rest[0].isalnum() and bool(words) and not words[0].isdigit() and "/" not in rest
 
 
 class Numbers:

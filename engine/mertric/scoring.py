@@ -178,7 +178,8 @@ def score_pairs(
     layers, protocol
         Of the MERT metrics; see `Encoder.embed` and `score`.
     trim
-        Compare only the part that both files of a pair have, and for waveform metrics all files of a track.
+        Compare only the part that both files of a pair have, and for waveform metrics all references of a track and
+        one model's estimates of it.
     windows
         Attend within windows only, an approximation for long audio; None is exact.
     journal

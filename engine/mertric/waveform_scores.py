@@ -30,7 +30,7 @@ class WaveformScorer:
     names
         Which metrics.
     trim
-        Compare only the part that all files of a track have.
+        Compare only the part that all references of a track and one model's estimates of it have.
     journal
         Where outcomes are found again and kept.
     """

@@ -127,6 +127,15 @@ def test_trim_at_two_rates(encoder, clips, write_wav, sound):
     assert row["frames"] == encoder.bundle.frames(96079)
 
 
+@pytest.mark.parametrize(("samples", "frames"), [(12000 - 640, 35), (12000 - 960, 34)])
+def test_trim_forgives_one_frame_and_no_more(encoder, clips, write_wav, sound, monkeypatch, samples, frames):
+    clips["cut"] = write_wav("cut.wav", sound(samples, 1))
+    monkeypatch.setattr("mertric.mert_scores._duration", lambda path: 0.5)
+    (row,) = score_pairs(pairs_of(clips, "cut"), encoder, trim=True)
+    assert row["mert_mse"] is None
+    assert f"37 frames and the estimate {frames}; --trim went by their headers" in row["reason"]
+
+
 def test_trim_says_when_a_header_is_wrong(encoder, clips, write_wav, sound, monkeypatch):
     """As that of an MP3 file that was cut off is."""
     clips["cut"] = write_wav("cut.wav", sound(9000, 1))

@@ -146,6 +146,9 @@ def test_names_that_go_on(folder: Folder) -> None:
         (["song"], ["song_(Vocals)_net", "song_(Instrumental)_net"]),
         (["t/bass"], ["t/bass_drum"]),
         (["song"], ["song/vocals"]),
+        (["song"], ["song_2_(Vocals)_m"]),
+        (["song"], ["song (2)_vocals"]),
+        (["song 1"], ["song 1.5_vocals"]),
     ],
 )
 def test_names_that_go_on_in_several_ways(folder: Folder, references: list[str], estimates: list[str]) -> None:
@@ -169,6 +172,17 @@ def test_folders_that_are_spelled_otherwise(folder: Folder, references: list[str
         folder("ref", *(f"{name}.wav" for name in references)), [folder("est", *(f"{name}.wav" for name in estimates))]
     )
     assert [(p.problem, p.model) for p in pairs] == [(None, "est")] * 2
+
+
+def test_a_song_and_its_second(folder: Folder) -> None:
+    """The second one's estimate is none of the first's, and takes nothing from it."""
+    estimate = folder("est", "song_(Vocals)_m.wav", "song_2_(Vocals)_m.wav", "song_5stems_x.wav")
+    pairs = found(pair(folder("ref", "song.wav", "song_2.wav"), [estimate]))
+    assert pairs["song_2.wav", "song_2_(Vocals)_m.wav"] is None
+    assert pairs["song.wav", None] is not None
+    (estimate / "song_5stems_x.wav").unlink()
+    pairs = found(pair(folder("ref", "song.wav", "song_2.wav"), [estimate]))
+    assert pairs["song.wav", "song_(Vocals)_m.wav"] is None
 
 
 def test_sums_in_folders_are_left_out(folder: Folder) -> None:

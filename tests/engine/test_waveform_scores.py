@@ -169,6 +169,21 @@ def test_trim_cuts_a_track_to_its_shortest_file(track, signals, write_wav):
         assert row["status"] == "ok"
 
 
+def test_trim_goes_by_references_and_one_models_estimates(track, signals, write_wav):
+    """Another model's shorter file changes nothing, and a reference may be the shortest."""
+    alone = scored(stems(track), ("usdr",), trim=True)
+    short = track | {"bass_out": write_wav("short.wav", signals["bass_out"][:, :9000], RATE)}
+    both = scored([*stems(track), *stems(short, model="n")], ("usdr",), trim=True)
+    assert [row["usdr"] for row in both[:2]] == [row["usdr"] for row in alone]
+    track["drums"] = write_wav("drums.wav", signals["drums"][:, :9000], RATE)
+    cut = {name: signal[:, :9000] for name, signal in signals.items()}
+    expected = score_track(
+        [cut["bass"], cut["drums"]], [cut["bass_out"], cut["drums_out"]], names=("usdr",), sample_rate=RATE
+    )
+    found = scored(stems(track), ("usdr",), trim=True)
+    assert [row["usdr"] for row in found] == pytest.approx([one["usdr"] for one in expected], rel=1e-5)
+
+
 def test_a_second_run_reads_nothing(track, reads, tmp_path):
     first = scored(stems(track), journal=tmp_path / "j")
     assert sorted(reads) == sorted(path.name for path in track.values())

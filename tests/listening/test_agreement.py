@@ -111,3 +111,50 @@ def test_single_ratings_and_unknown_raters():
     assert agreement([{"a": 1.0}, {"a": 2.0}, {"a": 3.0}, {"a": 1.0, "b": 2.0}]) is None
     found = agreement(raters(10, 3, noise=1.0), raters_known=False, splits=5)
     assert (found.raters, found.leave_one_out) == (None, None)
+
+
+def test_reliability_of_few_and_odd_numbers_of_raters():
+    """Three raters of noise variance 2 have reliability 1 / (1 + 2 / 3); their halves are one and two of them."""
+    found = agreement(raters(20000, 3, noise=2**0.5), splits=10)
+    assert found.split_half_pearson == pytest.approx(0.6, abs=0.01)
+    assert found.ceiling_pearson == pytest.approx(0.6**0.5, abs=0.01)
+
+
+def test_halves_are_stepped_up_after_they_are_averaged():
+    units = raters(12, 4, noise=2.0)
+    singles = np.array([split_half(units, splits=1, seed=seed) for seed in range(5)])
+    assert np.ptp(singles[:, 1]) > 0.05
+    generator_order = [split_half(units, splits=n, seed=0)[1] for n in (1, 2)]
+    halves = [value / (2 - value) for value in generator_order]  # the mean correlations of one and of both halvings
+    second = 2 * halves[1] - halves[0]
+    assert generator_order[1] != pytest.approx((generator_order[0] + 2 * second / (1 + second)) / 2, abs=1e-6)
+    assert -1 < second < 1
+
+
+def test_halves_that_agree_whole_and_not_at_all():
+    same = [{"a": float(n), "b": float(n), "c": float(n)} for n in range(5)]
+    assert split_half(same, splits=4, seed=0) == (1.0, 1.0)
+    opposed = [{"a": float(n), "b": -float(n)} for n in range(5)]
+    assert split_half(opposed, splits=4, seed=0) == (None, None)
+
+
+def test_a_rater_of_two_items_says_nothing():
+    units = [{"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 1.0}, {"b": 3.0, "c": 3.0}]
+    assert leave_one_out(units) == pytest.approx(stats.spearmanr([2, 1, 3], [1, 2, 3])[0])
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.1])
+def test_equal_means_tie_in_any_unit_and_order(unit):
+    rows = [(1, 1, 2), (2, 2, 1), (3, 0, 3), (4, 3, 1)]  # the others of the first: 3, 3, 3, 4
+    units = [dict(zip("abc", (unit * value for value in row), strict=True)) for row in rows]
+    table = np.array(rows, dtype=float)
+    expected = [
+        stats.spearmanr(table[:, column], np.delete(table, column, axis=1).sum(axis=1))[0] for column in range(3)
+    ]
+    assert leave_one_out(units) == pytest.approx(np.mean(expected))
+
+
+def test_icc_of_items_with_equal_means():
+    values = [np.array([1.0, 3.0, 2.0]), np.array([3.0, 1.0, 2.0])]
+    assert intraclass_correlation(values) == (pytest.approx(-1 / 2), None)
+    assert intraclass_correlation([np.array([2.0, 2.0])] * 3) == (None, None)

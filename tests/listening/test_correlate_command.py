@@ -13,7 +13,10 @@ from click.testing import CliRunner
 
 from mertric.cli.correlate import _best, command
 from mertric.errors import DependencyError, InputError, OutputError, TableError
-from mertric.listening.plots import rank_fit
+from mertric.listening.analysis import Result
+from mertric.listening.correlation import Coefficient, Correlation
+from mertric.listening.plots import _layers, rank_fit
+from mertric.listening.scores import Metric
 
 PUBLISHED = {
     ("emb_mse_mert_df", "spearman"): (-0.762, -0.713, -0.671),
@@ -325,3 +328,32 @@ def test_a_file_that_cannot_be_written_costs_the_files_alone(write, tmp_path, mo
     result = CliRunner().invoke(command, [*map(str, layered(write)), "--bootstrap", "0", "--csv", str(tmp_path / "c")])
     assert isinstance(result.exception, OutputError)
     assert "SRCC" in result.output
+
+
+def test_errors_of_magnitudes_are_those_of_the_interval(tmp_path):
+    pytest.importorskip("matplotlib")
+    import matplotlib.axes
+
+    drawn = {}
+
+    def errorbar(_, layers, values, *, yerr, **__):
+        drawn.update({layer: (v - low, v + high) for layer, v, low, high in zip(layers, values, *yerr, strict=True)})
+
+    def result(layer, value, low, high):
+        none = Coefficient()
+        found = Correlation(Coefficient(value, 0.1, low, high), none, none, 9, 9, 0, 0, "")
+        return Result("all", "item", Metric("mert_mse", layer), 9, found)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.axes.Axes, "errorbar", errorbar)
+        _layers(tmp_path, [result(1, -0.8, -0.9, -0.6), result(2, 0.5, 0.4, 0.7)])
+    assert drawn[1] == pytest.approx((0.6, 0.9))
+    assert drawn[2] == pytest.approx((0.4, 0.7))
+
+
+def test_items_outside_all_groups_are_counted(write):
+    rows = "".join(f"m{n % 3},t{n},{'bass' if n % 2 else ''},{n},{n}\n" for n in range(9))
+    path = write("both.csv", "model,track,stem,rating,sdr\n" + rows)
+    result = run(path, path, "--by", "stem", "--bootstrap", 0)
+    assert "note: 5 of 9 rated estimates have no stem: they are in 'all' alone" in result.stdout
+    assert "have no" not in run(path, path, "--by", "model", "--bootstrap", 0).stdout

@@ -122,7 +122,7 @@ def test_intervals_widen_when_tracks_are_few():
     assert tracks.high - tracks.low > 1.5 * (rows.high - rows.low)
 
 
-@pytest.mark.parametrize("n", [4, 6])
+@pytest.mark.parametrize("n", [4, 6, 7, 8])
 def test_few_items_have_exact_p_values(n):
     x, y = sample(n, seed=n)
     observed = abs(stats.spearmanr(x, y)[0])
@@ -208,3 +208,39 @@ def test_systems_that_every_resample_lacks_have_no_intervals():
     found = correlate_systems([1.0, 2, 4], [1.0, 3, 2], models, weights=weights)
     assert found.spearman.value == pytest.approx(0.5)
     assert found.spearman.low is None
+
+
+def test_system_intervals_of_models_with_other_tracks():
+    """A model that lacks a track has other copies in a resample, for ratings as for scores."""
+    x = np.array([1.0, 4, 2, 7, 5, 3, 9, 6])
+    y = np.array([2.0, 3, 1, 8, 4, 6, 7, 5])
+    tracks, models = list("abcabcab"), list("mmmnnnoo")
+    weights = track_weights(tracks, resamples=50, seed=1)
+    found = correlate_systems(x, y, models, weights=weights)
+    expected = []
+    for row in weights.astype(int):
+        own = [[i for i, m in enumerate(models) for _ in range(row[i]) if m == model] for model in "mno"]
+        if all(map(len, own)):
+            expected.append(stats.pearsonr([x[i].mean() for i in own], [y[i].mean() for i in own])[0])
+    assert (found.pearson.low, found.pearson.high) == pytest.approx(tuple(np.quantile(expected, [0.025, 0.975])))
+
+
+def test_systems_whose_means_are_equal_tie():
+    """Two models with one set of ratings, in another order, whose sums in floating point differ."""
+    generator = np.random.default_rng(0)
+    models = [name for name in "abcd" for _ in range(9)]
+    expected = stats.spearmanr([1, 2, 3, 4], [1, 1, 3, 4])[0]
+    for _ in range(40):
+        first = generator.random(9)
+        y = np.concatenate([first, generator.permutation(first), first + 1, first + 2])
+        found = correlate_systems(np.repeat([1.0, 2, 3, 4], 9), y, models)
+        assert found.spearman.value == pytest.approx(expected)
+
+
+def test_a_resample_that_is_constant_but_for_rounding_is_undefined():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        x, y = generator.normal(size=(2, 9))
+        weights = np.zeros((1, 9))
+        weights[0, 3] = 9
+        assert np.isnan(weighted_pearson(x, y, weights)[0])

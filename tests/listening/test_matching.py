@@ -189,3 +189,78 @@ def test_one_file_may_hold_single_ratings_and_scores(write):
     joined = match(read_scores(path), read_ratings(path))
     np.testing.assert_array_equal(joined.ratings, [1.5, 3])
     np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [5.5, 6.5])
+
+
+def test_names_that_join_are_one_name_to_groups_and_resamples(write):
+    """Ratings may spell a track otherwise for each model, and a stem or a model otherwise now and then."""
+    scores = "".join(f"out/{m}/fileid_{t}.wav,{t}\n" for m in ("a", "b") for t in (1, 2, 3))
+    rated = "".join(
+        f"{m.upper() if t == 1 else m},{m}_FileID_{t},{'Vocals' if t == 2 else 'vocals'},{t}\n"
+        for m in ("a", "b")
+        for t in (1, 2, 3)
+    )
+    joined = match(read_scores(write("s.csv", "estimate,sdr\n" + scores)), read_ratings(write("r.csv", LONG + rated)))
+    assert {item.track for item in joined.items} == {"fileid_1", "fileid_2", "fileid_3"}
+    assert {item.model for item in joined.items} == {"A", "B"}
+    assert [(group.name, group.tracks) for group in groups(joined, by="stem", resamples=5)] == [
+        ("vocals", 3),
+        ("all", 3),
+    ]
+
+
+def test_what_ratings_say_names_an_item_and_scores_its_type(write):
+    scores = read_scores(write("s.csv", "model,track,stem,model_type,sdr\nm,t,bass,new,1\n"))
+    ratings = read_ratings(write("r.csv", "model,track,stem,model_type,rating\nM,T,Bass,old,5\n"))
+    assert match(scores, ratings).items == (Item("M", "T", "Bass", model_type="new"),)
+
+
+def test_items_with_an_id_alone_are_tracks_of_their_own(write):
+    path = write("both.csv", "id,rating,sdr\na,1,1\nb,2,2\nc,3,3\n")
+    (found,) = groups(match(read_scores(path), read_ratings(path)), resamples=4)
+    assert (found.tracks, found.weights.shape) == (3, (4, 3))
+
+
+@pytest.mark.parametrize("name", ["/x/M/a.wav", "M\\a.wav", "C:\\x\\M\\a.wav", "x/Ma\u0308r/a.wav"])
+def test_an_id_that_is_the_estimates_path(write, name):
+    scores = read_scores(write("s.csv", f"estimate,sdr\n{name},3\n"))
+    for same in (name, name.replace("a\u0308", "ä"), name.removesuffix(".wav")):
+        joined = match(scores, read_ratings(write("r.csv", f"id,rating\n{same},5\n")))
+        np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [3])
+
+
+def test_a_track_that_is_given_is_the_track(write):
+    scores = read_scores(write("s.csv", "estimate,track,sdr\nm/x_fileid_1.wav,songA,3\nm/x_fileid_2.wav,songB,2\n"))
+    joined = match(scores, read_ratings(write("r.csv", "model,track,rating\nm,songA,3\nm,songB,1\n")))
+    np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [3, 2])
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (("0,5", "0,25"), "2 of its 2 cells are no numbers, such as '0,5'"),
+        (("n/a", "n/a"), "2 of its 2 cells are no numbers, such as 'n/a'"),
+    ],
+)
+def test_a_metric_whose_cells_are_no_numbers_is_named(write, cells, reason):
+    rows = [{"model": "m", "track": f"t{n}", "mert_mse": cell, "sdr": n} for n, cell in enumerate(cells)]
+    scores = read_scores(write("s.json", json.dumps(rows)))
+    assert scores.metrics == ("sdr",)
+    assert list(map(str, scores.problems)) == [
+        f"s.json: the column mert_mse is no metric, as {reason}; column left out"
+    ]
+
+
+def test_columns_of_numbers_in_part_are_named_and_of_text_not(write):
+    table = "track,pesq,note,sdr\na,1,good,1\nb,NA,bad,2\nc,NA,,3\nd,2,,4\n"
+    scores = read_scores(write("s.csv", table))
+    assert scores.metrics == ("sdr",)
+    assert [str(problem) for problem in scores.problems] == [
+        "s.csv: the column pesq is no metric, as 2 of its 4 cells are no numbers, such as 'NA'; column left out"
+    ]
+
+
+def test_rows_without_a_layer_beside_rows_with_one(write):
+    scores = read_scores(write("s.csv", "model,track,layer,mert_mse\nm,a,12,3\nm,b,12,4\nn,a,,5\nn,b,,6\n"))
+    joined = match(scores, read_ratings(write("r.csv", "model,track,rating\nm,a,1\nm,b,2\nn,a,3\nn,b,4\n")))
+    assert list(map(str, joined.metrics)) == ["mert_mse@12", "mert_mse"]
+    np.testing.assert_array_equal(joined.metrics[Metric("mert_mse")], [np.nan, np.nan, 5, 6])

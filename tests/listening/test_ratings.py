@@ -183,3 +183,30 @@ def test_ratings_that_sums_cannot_hold(write):
     ratings = read_ratings(write("r.csv", "id,rating\na,1e308\na,1e308\nb,3\n"))
     assert [rating.mean for rating in ratings.items] == [3]
     assert "rating 1e+308 is not a finite number" in str(ratings.problems[0])
+
+
+def test_means_of_one_item_are_averaged(write):
+    (rating,) = read_ratings(write("g.csv", "file_id,model_name,DMOS\nf,m,5\nf,m,1\nf,m,2\n")).items
+    assert rating.mean == pytest.approx(8 / 3)
+
+
+def test_a_raters_own_ratings_are_averaged_by_their_mean(write):
+    (rating,) = read_ratings(write("r.csv", "id,rater,rating\nx,p,1\nx,p,1\nx,p,4\n"), average="median").items
+    assert rating.by_rater == {"p": 2.0}
+
+
+def test_any_anchor_is_hidden(write):
+    table = MUSHRA.replace("anchor35", "lpf_Anchor_7")
+    assert "2 ratings of hidden references and anchors left out" in read_ratings(write("m.csv", table)).notes
+
+
+def test_participants_of_equal_answers_are_several(write):
+    rows = "".join(f"t,{age},song,modelA,{score},1,\n" for age, score in ((30, 0), (30, 100), (40, 100)))
+    header = "session_test_id,age,trial_id,rating_stimulus,rating_score,rating_time,rating_comment\n"
+    ratings = read_ratings(write("mushra.csv", header + rows))
+    assert ratings.items[0].mean == pytest.approx(200 / 3)
+    assert ratings.items[0].by_rater == {"30": 0.0, "30 (2)": 100.0, "40": 100.0}
+    assert ratings.notes == ("1 stimuli rated again under the same answers: taken as other participants' ratings",)
+    again = read_ratings(write("mushra.csv", MUSHRA + "t,30,u1,song1_vocals,modelA,100,100,\n"))
+    assert again.items[0].by_rater == {"u1": 90.0, "u2": 60.0}
+    assert not any("again" in note for note in again.notes)

@@ -86,3 +86,34 @@ def test_number():
     assert number("nan") is None
     with pytest.raises(ValueError, match="could not convert"):
         number("n/a")
+
+
+def test_a_delimiter_within_quotes_is_none(write):
+    table = read_table(write("a.csv", '"model";"track";"rating";"notes, remarks, etc, and, more"\nm;t;1;x\n'))
+    assert table.columns == ("model", "track", "rating", "notes, remarks, etc, and, more")
+
+
+def test_decimal_commas_between_semicolons(write):
+    (row,) = read_table(write("a.csv", "id;sdr;mse;n;note\nx;-1,5;2,5e-3;7;1,2,3\n")).rows
+    assert dict(row) == {"id": "x", "sdr": "-1.5", "mse": "2.5e-3", "n": "7", "note": "1,2,3"}
+    (row,) = read_table(write("a.csv", 'id,sdr\nx,"1,5"\n')).rows
+    assert row["sdr"] == "1,5"
+
+
+def test_columns_that_have_a_meaning_are_found_in_any_case(write):
+    assert read_table(write("a.csv", "Model,TRACK,SI_SDR\nm,t,1\n")).columns == ("model", "track", "SI_SDR")
+    with pytest.raises(TableError, match="names columns twice: 'track'"):
+        read_table(write("a.csv", "Track,track\na,b\n"))
+    table = read_table(write("a.json", '[{"Track": "a"}, {"Track": "a", "track": "b"}]'))
+    assert [dict(row) for row in table.rows] == [{"track": "a"}]
+    assert str(table.problems[0]) == "a.json, row 2: columns whose names differ in case only; row skipped"
+
+
+def test_what_only_python_takes_for_a_number_is_text():
+    with pytest.raises(ValueError, match="1_2"):
+        number("1_2")
+
+
+def test_integers_that_a_float_does_not_hold_stay_apart(write):
+    rows = read_table(write("a.json", '[{"id": 9007199254740993}, {"id": 9007199254740992}]')).rows
+    assert [row["id"] for row in rows] == ["9007199254740993", 9007199254740992.0]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mertric.errors import InputError
 from mertric.metrics import prepared
-from mertric.metrics.frechet import frechet_distance
+from mertric.metrics.frechet import CLOSE, frechet_distance
 from mertric.metrics.prepared import prepare
 
 SHAPES = [(5, 7, 12), (12, 5, 9), (30, 4, 6), (20, 25, 6), (2, 2, 3), (2, 40, 5), (7, 7, 1), (6, 6, 6)]
@@ -74,6 +74,15 @@ def test_keeps_relative_accuracy_for_embeddings_that_are_nearly_alike(distance: 
     assert frechet_distance(x[:8], y[:9]) == pytest.approx(exact_frechet(x[:8], y[:9]), rel=1e-9)
 
 
+def test_keeps_what_a_frame_more_adds_to_a_clip_that_is_else_the_same() -> None:
+    """What the longer one's root has outside of the other's rows counts too."""
+    x = np.random.default_rng(4).standard_normal((201, 300))
+    x[-1] = x[:-1].mean(0) + 0.1 * x[-1]
+    found = frechet_distance(x[:-1], x)
+    assert found < CLOSE * np.trace(np.cov(x, rowvar=False))
+    assert found == pytest.approx(svd_frechet(x[:-1], x), rel=1e-6)
+
+
 @pytest.mark.parametrize(("frames", "offset"), [(2, 0.0), (75, 1e4), (374, 0.0), (900, 1e4)])
 def test_is_zero_for_identical_embeddings(frames: int, offset: float) -> None:
     x = spectrum(np.random.default_rng(1), frames, np.logspace(0, -6, 768)) + offset
@@ -129,14 +138,16 @@ def test_long_clips_are_reduced_alike_in_blocks_and_by_both_factors(
     assert frechet_distance(x, y) == pytest.approx(whole, rel=1e-12)
 
 
-def test_an_ill_conditioned_long_clip_takes_the_triangular_route(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = np.random.default_rng(6).standard_normal((50, 8)) * np.logspace(0, -12, 8)
-    taken = []
+@pytest.mark.parametrize(("decades", "taken"), [(0, 0), (4, 0), (6, 1), (12, 1)])
+def test_an_ill_conditioned_long_clip_takes_the_triangular_route(
+    decades: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a condition of 1e5 on: what a scatter matrix squares."""
+    calls = []
     triangular = prepared._triangular
-    monkeypatch.setattr(prepared, "_triangular", lambda *a: taken.append(1) or triangular(*a))
-    prepare(x)
-    prepare(x * np.logspace(0, 12, 8))
-    assert len(taken) == 1
+    monkeypatch.setattr(prepared, "_triangular", lambda *a: calls.append(1) or triangular(*a))
+    prepare(np.random.default_rng(6).standard_normal((50, 8)) * np.logspace(0, -decades, 8))
+    assert len(calls) == taken
 
 
 @pytest.mark.parametrize("decades", [0, 12])

@@ -180,3 +180,26 @@ def test_says_what_cannot_be_computed() -> None:
     with pytest.raises(InputError, match="x holds nan at frame 0, dimension 1"):
         moments.add(np.array([[0.0, np.nan]]))
     assert moments.frames == 1
+
+
+def test_an_embedding_that_cannot_be_added_leaves_the_set_as_it_was() -> None:
+    x = np.ones((3 * module.BLOCK, 4))
+    x[2 * module.BLOCK + 7, 2] = np.nan
+    moments = Moments()
+    moments.add(np.eye(4))
+    where = rf"bad.wav holds nan at frame {2 * module.BLOCK + 7}, .*1 of {x.size} values"
+    with pytest.raises(InputError, match=where):
+        moments.add(x, name="bad.wav")
+    with pytest.raises(InputError, match="dimensions"):
+        moments.add(np.ones((3, 5)))
+    assert moments.frames == 4
+
+
+def test_covariances_at_the_end_of_the_range() -> None:
+    def of(variance: float, mean: float) -> Gaussian:
+        return Gaussian(np.full(2, mean), variance * np.eye(2))
+
+    assert gaussian_frechet_distance(of(1e307, 0.0), of(1e307, 1e150)) == pytest.approx(2e300)
+    for variance in (2e307, 1.5e308):
+        with pytest.raises(InputError, match=r"the covariance of x has eigenvalues up to .*; scale it down"):
+            gaussian_frechet_distance(of(variance, 0.0), of(variance, 0.0))

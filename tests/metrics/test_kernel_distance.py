@@ -89,3 +89,11 @@ def test_median_of_many_frames_is_of_a_seeded_draw(monkeypatch: pytest.MonkeyPat
 def test_says_what_is_wrong(x: np.ndarray, y: np.ndarray, bandwidth: float | None, message: str) -> None:
     with pytest.raises(InputError, match=message):
         kernel_audio_distance(x, y, bandwidth=bandwidth)
+
+
+@pytest.mark.parametrize("offset", [2.0**20, 2.0**30])
+def test_an_estimate_far_from_its_reference_keeps_its_own_digits(offset: float) -> None:
+    x, y = RNG.standard_normal((40, 4)), np.round(RNG.standard_normal((40, 4)), 6)
+    moved = y + offset
+    within = kernel_audio_distance(x, moved, bandwidth=1.0)
+    assert within == pytest.approx(_kad(x, moved - offset + 1e4, 1.0), rel=1e-9)

@@ -90,6 +90,14 @@ def test_silent_and_dependent_references_leave_the_span():
         assert metric(more, estimates[0], 0) == pytest.approx(metric(references, estimates[0], 0), abs=1e-6)
 
 
+def test_references_that_are_nearly_dependent_span_what_they_span():
+    references, estimates = track(2, 3, 5000)
+    near = references[1] + 1e-5 * references[2]
+    for metric in (si_sir, si_sar):
+        found = metric(np.stack([references[0], references[1], near]), estimates[0], 0)
+        assert found == pytest.approx(metric(references, estimates[0], 0), abs=1e-3)
+
+
 def test_undefined():
     references, estimates = track(3, 2, 2, 1000)
     half = estimates[0] * [[1], [0]]

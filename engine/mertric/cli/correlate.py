@@ -99,7 +99,7 @@ def command(
             write_plots(plots, shown, split, results)
     finally:  # a full disk costs the files alone
         click.echo(f"{len(joined.items)} rated estimates; ratings read as {rated.format}: {rated.path}")
-        for note in (*scored.notes, *rated.notes):
+        for note in (*scored.notes, *rated.notes, *_without(by, joined)):
             click.echo(f"note: {note}")
         _show_results(results)
         _show_layers(results)
@@ -110,6 +110,12 @@ def command(
 def _unmatched(joined: RatedScores) -> list[dict[str, object]]:
     sides = {"scores": joined.unmatched_scores, "ratings": joined.unmatched_ratings}
     return [{"side": side, "item": name} for side, names in sides.items() for name in names]
+
+
+def _without(by: str | None, joined: RatedScores) -> list[str]:
+    """Say how many items are in no group of `--by`."""
+    count = sum(not getattr(item, by) for item in joined.items) if by else 0
+    return [f"{count} of {len(joined.items)} rated estimates have no {by}: they are in 'all' alone"] * bool(count)
 
 
 def _warn(scores: Scores, ratings: Ratings, joined: RatedScores) -> None:

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 @click.option(
     "--trim",
     is_flag=True,
-    help="Where lengths differ, compare the part that both files have, or for waveform metrics all of a track.",
+    help="Where lengths differ, compare the part that both files have, or for waveform metrics the references of a "
+    "track and one model's estimates.",
 )
 @click.option("--journal", type=FILE, help="Keep what is computed in this file; the same call again goes on there.")
 @model_options

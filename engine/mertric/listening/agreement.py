@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.listening.correlation import MINIMUM
-from mertric.listening.resampling import weighted_pearson, weighted_spearman
+from mertric.listening.resampling import settled, weighted_pearson, weighted_spearman
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -144,9 +144,10 @@ def intraclass_correlation(values: Sequence[Array]) -> tuple[float | None, float
     between = (sizes * (means - grand) ** 2).sum() / (len(values) - 1)
     within = sum(((v - v.mean()) ** 2).sum() for v in values) / (total - len(values))
     size = (total - (sizes**2).sum() / total) / (len(values) - 1)
-    if between == 0:
+    if between == within == 0:
         return None, None
-    return float((between - within) / (between + (size - 1) * within)), float((between - within) / between)
+    single = float((between - within) / (between + (size - 1) * within))
+    return single, float((between - within) / between) if between > 0 else None
 
 
 def split_half(units: Sequence[Mapping[str, float]], *, splits: int, seed: int) -> tuple[float | None, float | None]:
@@ -154,7 +155,9 @@ def split_half(units: Sequence[Mapping[str, float]], *, splits: int, seed: int) 
 
     Raters are put in random order; each item's first half in that order stands against its second half. The
     correlation of the halves' means, r on average over the halvings, is stepped up to all raters by 2 r / (1
-    + r): Spearman (1910) and Brown (1910), British Journal of Psychology 3, 271-295 and 296-322.
+    + r): Spearman (1910) and Brown (1910), British Journal of Psychology 3, 271-295 and 296-322. Where items have odd
+    numbers of ratings, halves are not equal, and it is Horst's formula, which is the same for equal ones: Horst (1951),
+    Educational and Psychological Measurement 11, 368-371.
     """
     raters = sorted({rater for unit in units for rater in unit})
     table = np.full((len(units), len(raters)), np.nan)
@@ -168,10 +171,12 @@ def split_half(units: Sequence[Mapping[str, float]], *, splits: int, seed: int) 
         shuffled = table[:, generator.permutation(len(raters))]
         rank = np.cumsum(~np.isnan(shuffled), axis=1)
         first = rank <= rank[:, -1:] // 2
-        halves = [np.nanmean(np.where(half, shuffled, np.nan), axis=1) for half in (first, ~first)]
+        halves = [settled(np.nanmean(np.where(half, shuffled, np.nan), axis=1)) for half in (first, ~first)]
         results.append([float(f(halves[0], halves[1], ones)[0]) for f in (weighted_spearman, weighted_pearson)])
     spearman, pearson = np.array(results).T
-    return _stepped_up(spearman), _stepped_up(pearson)
+    counts = np.array([len(unit) for unit in units])
+    product = float(np.mean((counts // 2) * (counts - counts // 2) / counts**2))
+    return _stepped_up(spearman, product), _stepped_up(pearson, product)
 
 
 def leave_one_out(units: Sequence[Mapping[str, float]]) -> float | None:
@@ -188,18 +193,22 @@ def leave_one_out(units: Sequence[Mapping[str, float]]) -> float | None:
             own.setdefault(rater, []).append(value)
             others.setdefault(rater, []).append((total - value) / (len(unit) - 1))
     found = [
-        float(weighted_spearman(np.array(own[rater]), np.array(others[rater]), np.ones((1, len(own[rater]))))[0])
-        for rater in own
-        if len(own[rater]) >= MINIMUM
+        float(weighted_spearman(np.array(values), settled(np.array(others[rater])), np.ones((1, len(values))))[0])
+        for rater, values in own.items()
+        if len(values) >= MINIMUM
     ]
     defined = [value for value in found if not math.isnan(value)]
     return float(np.mean(defined)) if defined else None
 
 
-def _stepped_up(correlations: Array) -> float | None:
+def _stepped_up(correlations: Array, product: float) -> float | None:
+    """Reliability of all raters, from the correlation of parts whose shares of them have this product."""
     defined = correlations[~np.isnan(correlations)]
     mean = float(np.mean(defined)) if len(defined) else -1.0
-    return 2 * mean / (1 + mean) if mean > -1 else None
+    if abs(mean) >= 1:
+        return 1.0 if mean > 0 else None
+    rest = 1 - mean**2
+    return mean * (math.sqrt(mean**2 + 4 * product * rest) - mean) / (2 * product * rest)
 
 
 def _root(reliability: float | None) -> float | None:

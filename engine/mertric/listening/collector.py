@@ -29,7 +29,7 @@ class Collector:
     average: str
     problems: list[Problem] = field(default_factory=list)
     values: dict[Item, dict[str, list[float]]] = field(default_factory=dict)
-    given_mean: dict[Item, float] = field(default_factory=dict)
+    given_means: dict[Item, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.average not in ("mean", "median"):
@@ -45,9 +45,9 @@ class Collector:
     def result(self, kind: str, *, raters_known: bool, notes: Iterable[str] = ()) -> Ratings:
         centre = statistics.fmean if self.average == "mean" else statistics.median
         ratings = []
-        for item in dict.fromkeys([*self.values, *self.given_mean]):
+        for item in dict.fromkeys([*self.values, *self.given_means]):
             by_rater = {rater: statistics.fmean(values) for rater, values in self.values.get(item, {}).items()}
-            mean = centre(by_rater.values()) if by_rater else self.given_mean[item]
+            mean = centre(by_rater.values() if by_rater else self.given_means[item])
             if not raters_known:
                 by_rater = {f"#{index}": value for index, value in enumerate(by_rater.values(), start=1)}
             ratings.append(Rating(item, mean, by_rater))

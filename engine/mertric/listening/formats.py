@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mertric.listening.collector import Collector, parse_rating, row_item
@@ -22,7 +23,7 @@ def read_wide(table: Table, *, kind: str, average: str = "mean") -> Ratings:
 
     Raters are named by ``subject_rating_k`` where the file has it, as GenSVS's does, else by their column. A
     mean that differs from the given ``DMOS`` by more than 0.001 is reported; the mean of the single ratings
-    is used.
+    is used. Rows of one item are averaged.
     """
     collector = Collector(table, average)
     raters = [name for name in table.columns if re.fullmatch(r"rating_\d+", name)]
@@ -41,7 +42,7 @@ def read_wide(table: Table, *, kind: str, average: str = "mean") -> Ratings:
         for rater, value in present.items():
             collector.add(item, text(row, [f"subject_{rater}"]) or rater, value)
         if given is not None:
-            collector.given_mean[item] = given
+            collector.given_means.setdefault(item, []).append(given)
             if present and abs(statistics.fmean(present.values()) - given) > 1e-3:
                 message = f"DMOS {given:g} is not the mean {statistics.fmean(present.values()):g} of its ratings"
                 collector.problems.append(Problem(place, f"{message}; the single ratings are used"))
@@ -53,7 +54,8 @@ def read_webmushra(table: Table, *, average: str = "mean") -> Ratings:
 
     A row is one rating of a stimulus (taken as the model) in a trial (taken as the track; an ending such as
     ``_vocals`` or ``/drums`` is taken as the stem). A rater is a ``session_uuid``, or in exports without one
-    a combination of the participant's answers. Hidden references and anchors are left out and counted. Trials
+    a combination of the participant's answers; if these rate one stimulus again, they are another participant's, which
+    is noted. Hidden references and anchors are left out and counted. Trials
     whose name starts with ``training`` are left out and counted.
     """
     collector = Collector(table, average)
@@ -62,6 +64,7 @@ def read_webmushra(table: Table, *, average: str = "mean") -> Ratings:
     before = table.columns[: table.columns.index("trial_id")]
     rater_columns = ["session_uuid"] if "session_uuid" in before else [c for c in before if c != "session_test_id"]
     hidden = training = 0
+    seen: Counter[tuple[Item, str]] = Counter()
     for position, (row, place) in enumerate(zip(table.rows, table.places, strict=True)):
         trial, stimulus = text(row, ["trial_id"]), text(row, [stimulus_column])
         if not (trial and stimulus):
@@ -85,9 +88,15 @@ def read_webmushra(table: Table, *, average: str = "mean") -> Ratings:
             continue
         track, stem = _split_trial(trial)
         rater = " ".join(text(row, [c]) or "" for c in rater_columns) or f"row {position}"
-        collector.add(Item(model=stimulus, track=track, stem=stem), rater, value)
+        item = Item(model=stimulus, track=track, stem=stem)
+        seen[item, rater] += 1
+        if seen[item, rater] > 1 and "session_uuid" not in rater_columns:
+            rater += f" ({seen[item, rater]})"
+        collector.add(item, rater, value)
+    again = 0 if "session_uuid" in rater_columns else sum(count > 1 for count in seen.values())
     notes = [f"{hidden} ratings of hidden references and anchors left out"] * bool(hidden)
     notes += [f"{training} ratings of training trials left out"] * bool(training)
+    notes += [f"{again} stimuli rated again under the same answers: taken as other participants' ratings"] * bool(again)
     return collector.result("webmushra", raters_known=bool(rater_columns), notes=notes)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import numpy as np
 
 from mertric.errors import InputError, TableError
 from mertric.listening.items import Item
-from mertric.listening.scores import Metric
+from mertric.listening.scores import Metric, file_id
 from mertric.metrics.registry import WAVEFORM_METRICS
 from mertric.names import folded
 
@@ -76,7 +76,8 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
 
     Ratings with an ``id`` meet the score row with that ``id``, else the estimate whose path ends with it
     (with or without its extension). All others meet on model, track and stem, as far as both files know them;
-    case, Unicode form and what surrounds ``fileid_N`` do not matter.
+    case, Unicode form and what surrounds ``fileid_N`` do not matter. What is one name to that has one spelling in
+    what comes out.
 
     Raises
     ------
@@ -95,7 +96,7 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
     matched_scores, matched_ratings = {id(scored) for scored, _ in pairs}, {id(rating) for _, rating in pairs}
     scored_items = [scored for scored, _ in pairs]
     return RatedScores(
-        items=tuple(_merge(scored.item, rating.item) for scored, rating in pairs),
+        items=_one_spelling([_merge(scored.item, rating.item) for scored, rating in pairs]),
         ratings=np.array([rating.mean for _, rating in pairs]),
         by_rater=tuple(rating.by_rater for _, rating in pairs),
         metrics=_metric_arrays(scores.metrics, scored_items),
@@ -107,11 +108,11 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
 def _match_ids(scored: Sequence[ScoredItem], ratings: Sequence[Rating]) -> list[tuple[ScoredItem, Rating]]:
     by_name: dict[str, list[ScoredItem]] = {}
     for entry in scored:
-        for name in {entry.item.id.removeprefix("./"), *_path_endings(entry.estimate)} - {""}:
+        for name in {_identifier(entry.item.id), *_path_endings(entry.estimate)} - {""}:
             by_name.setdefault(name, []).append(entry)
     pairs = []
     for rating in ratings:
-        name = rating.item.id.removeprefix("./")
+        name = _identifier(rating.item.id)
         found = by_name.get(name, []) if name else []
         _require_single(rating, found)
         pairs += [(entry, rating) for entry in found]
@@ -163,14 +164,29 @@ def _key(item: Item, parts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _normal(name: str) -> str:
-    file_id = re.search(r"fileid_\d+", name)
-    return file_id[0] if file_id else folded(name).strip()
+    return file_id(name) or folded(name).strip()
+
+
+def _one_spelling(items: Sequence[Item]) -> tuple[Item, ...]:
+    """Spell what `_key` takes for one name in one way: ``fileid_N``, or as it comes first."""
+    parts = ("model", "track", "stem", "model_type")
+    first: dict[tuple[str, str], str] = {}
+
+    def spelled(part: str, name: str) -> str:
+        return first.setdefault((part, _normal(name)), file_id(name) or name)
+
+    return tuple(replace(item, **{part: spelled(part, getattr(item, part)) for part in parts}) for item in items)
+
+
+def _identifier(name: str) -> str:
+    """An id, which may be a path, spelled as `_path_endings` spells it."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
 
 
 def _path_endings(estimate: str) -> set[str]:
-    parts = PurePosixPath(estimate.replace("\\", "/")).parts
+    parts = _identifier(estimate).split("/")
     endings = {"/".join(parts[start:]) for start in range(len(parts))}
-    return endings | {ending.removesuffix(PurePosixPath(ending).suffix) for ending in endings}
+    return endings | {ending.removesuffix(PurePosixPath(ending).suffix) for ending in endings if ending}
 
 
 def _merge(scored: Item, rated: Item) -> Item:
@@ -186,7 +202,8 @@ def _merge(scored: Item, rated: Item) -> Item:
 def _metric_arrays(names: Sequence[str], scored: Sequence[ScoredItem]) -> dict[Metric, NDArray[np.float64]]:
     arrays = {}
     for name in names:
-        layers = sorted({layer for s in scored for n, layer in s.values if n == name and layer is not None})
+        found = {layer for s in scored for n, layer in s.values if n == name}
+        layers = [*sorted(layer for layer in found if layer is not None), *({None} & found)]
         per_layer = {
             Metric(name, layer): np.array([s.values.get((name, layer), np.nan) for s in scored]) for layer in layers
         }

@@ -149,6 +149,7 @@ def _layers(folder: Path, results: Sequence[Result]) -> Path:
             ]
             values, errors = _with_errors(chosen)
             layers = [result.metric.layer for result in chosen]
+            errors = np.where(values < 0, errors[::-1], errors)  # of magnitudes, bounds change places
             axes.errorbar(layers, np.abs(values), yerr=errors, marker="o", capsize=2, label=f"{name}, {group}")
     axes.set_xlabel("layer")
     axes.set_ylabel("magnitude of Spearman correlation, 95 % interval")

@@ -54,6 +54,12 @@ def track_weights(tracks: Sequence[str], *, resamples: int, seed: int) -> Array:
     return np.asarray(counts, dtype=np.float64)[:, track_of_item]
 
 
+def settled(values: Array) -> Array:
+    """Finite values, to 12 digits of the largest: equal ones tie, in whatever order and unit they were summed."""
+    largest = np.abs(values).max(initial=0.0)
+    return np.asarray(np.round(values / largest, 12) * largest if largest > 0 else values)
+
+
 def weighted_pearson(x: Array, y: Array, weights: Array) -> Array:
     """Pearson correlation of x and y in each resample.
 

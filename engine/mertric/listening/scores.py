@@ -8,11 +8,12 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from mertric.errors import TableError
+from mertric.listening.direction import rises
 from mertric.listening.items import STEMS, Item
 from mertric.listening.tables import Problem, number, read_table, text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mertric.listening.tables import Cell, Table
@@ -22,7 +23,7 @@ _NOT_METRICS = re.compile(
     r"|channels|status|reason|model|model_name|model_type|track|stem|stem type|rater|subject|listener"
     r"|(subject_)?rating(_.*)?|D?MOS|session.*|violation_.*"
 )
-_FILE_ID = re.compile(r"fileid_\d+")
+_FILE_ID = re.compile(r"fileid_\d+", re.IGNORECASE)
 
 
 class Metric(NamedTuple):
@@ -96,7 +97,7 @@ def read_scores(path: Path | str) -> Scores:
             " expected at least one numeric column such as mert_mse, mert_fad or sdr"
         )
     items: dict[tuple[str, Item], ScoredItem] = {}
-    problems = list(table.problems)
+    problems = [*table.problems, *_left_out(table, metrics)]
     statuses: dict[str, int] = {}
     for row, place in zip(table.rows, table.places, strict=True):
         status = text(row, ["status"]) or "ok"
@@ -124,11 +125,11 @@ def identify(row: Mapping[str, Cell]) -> Item:
     """
     path = PurePosixPath((text(row, ["estimate", "filepath"]) or "").replace("\\", "/"))
     track = text(row, ["track", "file_id"]) or ""
-    file_id = _FILE_ID.search(track) or _FILE_ID.search(path.name)
+    numbered = file_id(track or path.name)
     parents = [part for part in path.parts[:-1] if part not in (".", "..", "/")]
     folder = parents[-1] if parents else ""
-    if file_id:
-        track, model, stem = file_id[0], folder, ""
+    if numbered:
+        track, model, stem = numbered, folder, ""
     elif len(parents) > 1 and path.stem.lower() in STEMS:
         track, model, stem = track or folder, parents[-2], path.stem
     else:
@@ -142,11 +143,38 @@ def identify(row: Mapping[str, Cell]) -> Item:
     )
 
 
+def file_id(name: str) -> str:
+    """``fileid_N`` where a name has it, in lower case; otherwise nothing."""
+    found = _FILE_ID.search(name)
+    return found[0].lower() if found else ""
+
+
 def _is_metric(table: Table, column: str) -> bool:
     if _NOT_METRICS.fullmatch(column):
         return False
+    numbers, others = _parted(table, column)
+    return len(numbers) > len(others)
+
+
+def _left_out(table: Table, metrics: Sequence[str]) -> Iterator[Problem]:
+    """What looks like a metric too, and is none."""
+    for column in table.columns:
+        numbers, others = _parted(table, column)
+        if column in metrics or _NOT_METRICS.fullmatch(column) or not others:
+            continue
+        if numbers or rises(column) is not None:
+            yield Problem(
+                table.path.name,
+                f"the column {column} is no metric, as {len(others)} of its {len(numbers) + len(others)} cells are no "
+                f"numbers, such as {others[0]!r}; column left out",
+            )
+
+
+def _parted(table: Table, column: str) -> tuple[list[Cell], list[Cell]]:
+    """The cells of a column that are numbers, and the others; empty ones are neither."""
     cells = [row.get(column) for row in table.rows if row.get(column) is not None]
-    return bool(cells) and sum(_parses(cell) for cell in cells) * 2 > len(cells)
+    numbers = [cell for cell in cells if _parses(cell)]
+    return numbers, [cell for cell in cells if not _parses(cell)]
 
 
 def _parses(cell: Cell) -> bool:

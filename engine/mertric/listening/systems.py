@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.listening.correlation import Correlation, correlate, percentile_interval
-from mertric.listening.resampling import weighted_pearson
+from mertric.listening.resampling import settled, weighted_pearson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def correlate_systems(
     member = np.zeros((len(model_of_item), len(names)))
     member[np.arange(len(model_of_item)), model_of_item] = 1
     counts = member.sum(axis=0)
-    means = correlate(x[finite] @ member / counts, y[finite] @ member / counts)
+    means = correlate(settled(x[finite] @ member / counts), settled(y[finite] @ member / counts))
     if weights is not None and means.spearman.value is not None:
         with np.errstate(invalid="ignore", divide="ignore"):
             drawn = weights[:, finite]
@@ -64,7 +64,7 @@ def _with_intervals(means: Correlation, x: Array, y: Array) -> Correlation:
     whole = ~(np.isnan(x) | np.isnan(y)).any(axis=1)
     if not whole.any():
         return means
-    x, y, ones = x[whole], y[whole], np.ones(x[whole].shape)
+    x, y, ones = settled(x[whole]), settled(y[whole]), np.ones(x[whole].shape)
     signs_x, signs_y = np.sign(x[:, :, None] - x[:, None, :]), np.sign(y[:, :, None] - y[:, None, :])
     untied = np.abs(signs_x).sum(axis=(1, 2)) * np.abs(signs_y).sum(axis=(1, 2))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 _INDEX = re.compile(r"(Unnamed: [\d.]+)?")
 """What the columns are called in which pandas writes the numbers of rows."""
+_HEADER = 1 << 16
+"""Characters in which a header ends, or shows its delimiter."""
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
+_MEANT = frozenset(
+    (
+        *("id", "file_id", "trial_id", "model", "model_name", "model_type", "track", "stem"),
+        *("estimate", "reference", "layer", "status", "reason", "rating", "rater", "subject", "listener"),
+    )
+)
+"""Columns that are found whatever the case of their letters."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Table:
 def read_table(path: Path | str) -> Table:
     """Read a CSV file (comma, semicolon or tab) or a JSON array of objects.
 
+    Between semicolons, numbers may have a decimal comma.
+
     Parameters
     ----------
     path
@@ -108,6 +120,8 @@ def number(cell: Cell) -> float | None:
     """
     if cell is None:
         return None
+    if isinstance(cell, str) and "_" in cell:  # which Python takes for a mark between digits
+        raise ValueError(cell)
     value = float(cell)
     return None if math.isnan(value) else value
 
@@ -122,11 +136,10 @@ def text(row: Mapping[str, Cell], columns: Sequence[str]) -> str | None:
 
 
 def _from_csv(path: Path, content: str) -> Table:
-    header_line = content.lstrip("\r\n").split("\n", 1)[0]
-    delimiter = max(",;\t", key=header_line.count)
+    delimiter = _delimiter(content)
     reader = _csv_lines(path, csv.reader(io.StringIO(content, newline=""), delimiter=delimiter))
     line, header = next(reader, (0, []))
-    columns = tuple(name.strip() for name in header)
+    columns = tuple(_spelled(name) for name in header)
     if not any(columns):
         raise TableError(f"{path} is empty; expected a CSV file with a header line")
     named = tuple(name for name in columns if not _INDEX.fullmatch(name))
@@ -142,9 +155,29 @@ def _from_csv(path: Path, content: str) -> Table:
             problems.append(Problem(place, f"{len(fields)} fields, expected {len(columns)}; row skipped"))
             continue
         cells = zip(columns, fields, strict=True)
-        rows.append({name: field.strip() or None for name, field in cells if name in named})
+        rows.append({name: _csv_cell(field, delimiter) for name, field in cells if name in named})
         places.append(place)
     return Table(path, named, tuple(rows), tuple(places), tuple(problems))
+
+
+def _delimiter(content: str) -> str:
+    """The mark that stands most often in the header, outside of quotes."""
+    header = re.sub(r'"[^"]*"', "", content[:_HEADER]).lstrip("\r\n").split("\n", 1)[0]
+    return max(",;\t", key=header.count)
+
+
+def _csv_cell(field: str, delimiter: str) -> str | None:
+    """A cell's text, or None; a number with a decimal comma, as stands between semicolons, with a point."""
+    cell = field.strip()
+    if delimiter == ";" and _DECIMAL_COMMA.fullmatch(cell):
+        return cell.replace(",", ".")
+    return cell or None
+
+
+def _spelled(name: str) -> str:
+    """A column's name; one that has a meaning here in lower case."""
+    lower = name.strip().lower()
+    return lower if lower in _MEANT else name.strip()
 
 
 def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -175,8 +208,12 @@ def _from_json(path: Path, content: str) -> Table:
         if not isinstance(item, dict):
             problems.append(Problem(place, f"a {type(item).__name__}, expected an object; row skipped"))
             continue
-        columns.update(dict.fromkeys(item))
-        rows.append({name: _json_cell(value) for name, value in item.items()})
+        row = {_spelled(name): _json_cell(value) for name, value in item.items()}
+        if len(row) < len(item):
+            problems.append(Problem(place, "columns whose names differ in case only; row skipped"))
+            continue
+        columns.update(dict.fromkeys(row))
+        rows.append(row)
         places.append(place)
     return Table(path, tuple(columns), tuple(rows), tuple(places), tuple(problems))
 
@@ -184,5 +221,6 @@ def _from_json(path: Path, content: str) -> Table:
 def _json_cell(value: object) -> Cell:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         with suppress(OverflowError):  # an integer of hundreds of digits
-            return float(value)
+            if float(value) == value or value != value:  # one that a float does not hold may be an identifier
+                return float(value)
     return None if value is None or value == "" else str(value)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+_LARGEST = float(np.finfo(np.float64).max) / 8
+"""A trace of which sums and products in a distance are float64 still."""
+
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
@@ -113,10 +116,18 @@ class Moments:
         self._scatter = np.zeros((0, 0))
 
     def add(self, x: ArrayLike, *, name: str = "x") -> None:
-        """Add the frames of an embedding [frames, dim], one frame or more."""
+        """Add the frames of an embedding [frames, dim], one frame or more.
+
+        Raises
+        ------
+        InputError
+            Not [frames, dim], another dim than the set so far, NaN or infinity. Nothing is added then.
+        """
         frames = embedding(x, name)
+        own = Moments()
         for start in range(0, len(frames), BLOCK):
-            self._add(frames[start : start + BLOCK], name)
+            own._add(frames, start, name)
+        self._merge(own.frames, own._shift, own._mean, own._scatter, name)
 
     def merge(self, other: Moments) -> None:
         """Add all frames that `other` has seen, which is left as it is."""
@@ -135,12 +146,13 @@ class Moments:
             raise InputError(f"{self.frames} frames were added; a covariance needs at least 2.")
         return Gaussian(self._shift + self._mean, self._scatter / (self.frames - 1), self.frames)
 
-    def _add(self, block: NDArray[np.float32] | NDArray[np.float64], name: str) -> None:
+    def _add(self, frames: NDArray[np.float32] | NDArray[np.float64], start: int, name: str) -> None:
+        block = frames[start : start + BLOCK]
         mean, centred = np.empty((2, block.shape[1])), np.empty(block.shape)
         frame_mean(block, mean)
         centre(block, mean, centred)
         if not np.isfinite(np.vdot(centred, centred)):
-            require_finite(block, name)
+            require_finite(frames, name)
         self._merge(len(block), mean[0], mean[1], centred.T @ centred, name)
 
     def _merge(
@@ -177,9 +189,9 @@ def prepare_gaussian(gaussian: Gaussian, *, name: str = "the covariance") -> Pre
     Raises
     ------
     InputError
-        An eigenvalue is negative beyond rounding: not a covariance.
+        An eigenvalue is negative beyond rounding: not a covariance; or the trace is near the end of float64's range.
     """
-    values, vectors = np.linalg.eigh((gaussian.covariance + gaussian.covariance.T) / 2.0)
+    values, vectors = np.linalg.eigh(gaussian.covariance / 2.0 + gaussian.covariance.T / 2.0)
     noise = len(values) * np.finfo(np.float64).eps * float(np.abs(values).max())
     if values[0] < -1e-6 * float(np.abs(values).max()):
         raise InputError(
@@ -190,7 +202,12 @@ def prepare_gaussian(gaussian: Gaussian, *, name: str = "the covariance") -> Pre
     mean = np.stack([gaussian.mean, np.zeros_like(gaussian.mean)])
     if not kept.any():
         root = np.zeros((1, len(values)))
-    squares = float(values[kept].sum())
+    with np.errstate(over="ignore"):
+        squares = float(values[kept].sum())
+    if not squares < _LARGEST:
+        raise InputError(
+            f"{name} has eigenvalues up to {values[-1]:.3g}, with which distances overflow float64; scale it down."
+        )
     return PreparedEmbedding(mean, np.ascontiguousarray(root), squares, squares)
 
 

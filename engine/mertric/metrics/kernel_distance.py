@@ -65,10 +65,14 @@ def kernel_audio_distance(
     """
     first, second = embedding(x, "x", least=2), embedding(y, "y", least=2)
     same_dim(first.shape[1], second.shape[1], "x", "y")
-    mean = np.empty((2, first.shape[1]))
-    frame_mean(first, mean)
-    reference, estimate = np.empty(first.shape), np.empty(second.shape)
-    for array, out, name in ((first, reference, "x"), (second, estimate, "y")):
+    middle, own_middle = np.empty((2, first.shape[1])), np.empty((2, first.shape[1]))
+    frame_mean(first, middle)
+    frame_mean(second, own_middle)
+    reference, estimate, own = np.empty(first.shape), np.empty(second.shape), np.empty(second.shape)
+    for array, mean, out, name in (
+        *((first, middle, reference, "x"), (second, middle, estimate, "y")),
+        (second, own_middle, own, "y"),  # as far from 0 as its frames are from one another: products lose least
+    ):
         centre(array, mean, out)
         if not np.isfinite(np.vdot(out, out)):
             bad = (first, "x") if not np.isfinite(first).all() else (array, name)
@@ -83,7 +87,7 @@ def kernel_audio_distance(
     gamma = 0.5 / square
     m, n = len(reference), len(estimate)
     within_x = _kernel_sum(reference, reference, gamma, workers) - m
-    within_y = _kernel_sum(estimate, estimate, gamma, workers) - n
+    within_y = _kernel_sum(own, own, gamma, workers) - n
     between = _kernel_sum(reference, estimate, gamma, workers)
     return scale * (within_x / (m * (m - 1)) + within_y / (n * (n - 1)) - 2.0 * between / (m * n))
 
