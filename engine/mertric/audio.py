@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from mertric.arguments import is_rate
 from mertric.errors import AudioError
-from mertric.resample import HIGHEST_RATE, Resampler, is_rate
+from mertric.resample import HIGHEST_RATE, Resampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,11 @@ def from_array(
     AudioError
         The sample rate is missing, or the array has another shape or dtype, is empty or not finite.
     """
+    if isinstance(samples, (bytes, bytearray)) or hasattr(samples, "read"):
+        raise AudioError(
+            f"{name} is of type {type(samples).__name__}; expected a path or samples. Decode it, for instance by "
+            "soundfile.read(file, dtype='float32', always_2d=True), and give the transposed samples and their rate."
+        )
     if sample_rate is None:
         raise AudioError("an array of samples needs its rate: pass sample_rate=, in Hz.")
     if not is_rate(sample_rate):
@@ -155,15 +161,27 @@ def to_mono(audio: Audio | AudioFile, sample_rate: int, protocol: Protocol) -> N
     joined = bytearray()  # it grows where it lies
     peak = 0.0
     for block in _resampled(audio, resampler):
-        peak = max(peak, float(block.max(initial=0)), -float(block.min(initial=0)))
+        peak = max(peak, peak_of(block))
         joined += protocol.prepare(block).data
-    if protocol.pcm16 and peak >= _TOO_LOUD:
-        warnings.warn(
-            f"{audio.name} peaks at {peak:.3g} times full scale, and protocol {protocol.name} cuts off what is beyond "
-            "it. Scale it and its partner down, or use protocol float.",
-            stacklevel=2,
-        )
+    warn_of_scale(audio.name, peak, protocol)
     return np.frombuffer(joined, np.float32)
+
+
+def peak_of(samples: NDArray[np.float32]) -> float:
+    """The largest magnitude; 0 of none."""
+    return max(float(samples.max(initial=0)), -float(samples.min(initial=0)))
+
+
+def warn_of_scale(name: str, peak: float, protocol: Protocol) -> bool:
+    """Warn where a protocol's rounding cuts off a lot of what has this peak, and say whether it does."""
+    too_loud = protocol.pcm16 and peak >= _TOO_LOUD
+    if too_loud:
+        warnings.warn(
+            f"{name} peaks at {peak:.3g} times full scale, and protocol {protocol.name} cuts off what is beyond "
+            "it. Scale it and its partner down, or use protocol float.",
+            stacklevel=3,
+        )
+    return too_loud
 
 
 def _resampled(audio: Audio | AudioFile, resampler: Resampler) -> Iterator[NDArray[np.float32]]:

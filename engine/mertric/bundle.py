@@ -233,7 +233,7 @@ def read_bundle(path: Path | str) -> Bundle:
     if not manifest.is_file():
         if (path / "config.json").is_file():
             raise BundleError(f"{path} is a checkpoint, not a bundle. Convert it: mertric export {path} -o BUNDLE")
-        what = f"holds no {MANIFEST}" if path.is_dir() else "does not exist"
+        what = f"holds no {MANIFEST}" if path.is_dir() else "is no folder" if path.exists() else "does not exist"
         raise BundleError(f"{path} {what}; expected a bundle as `mertric export` writes it.")
     try:
         fields = json.loads(manifest.read_text(encoding="utf-8"))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import operator
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar
 
 import numpy as np
 
+from mertric.arguments import is_real, whole
 from mertric.audio import from_array, to_mono
 from mertric.audio_file import AudioFile
 from mertric.bundle import Bundle, read_bundle
@@ -83,10 +83,10 @@ class Encoder:
         attention: str | None = None,
     ) -> None:
         if chunk is not None:
-            chunk = _whole("chunk", chunk, "at least 1 frame")
+            chunk = whole("chunk", chunk, "at least 1 frame")
         if threads is not None:
             most = os.cpu_count() or 1
-            threads = _whole("threads", threads, f"1 to {most}, as many as there are processors", most)
+            threads = whole("threads", threads, f"1 to {most}, as many as there are processors", most)
         if attention not in (None, "fused", "portable", "pointwise"):
             raise InputError(f"attention is {attention!r}; expected 'fused', 'portable' or 'pointwise'.")
         self.bundle: Bundle = read_bundle(bundle)
@@ -102,6 +102,12 @@ class Encoder:
         self.provider, self.precision, self.attention = self._device.provider.name, precision, attention
         self._network = Network(self.bundle, device=self._device, chunk=chunk, attention=attention)
         self._pool = ThreadPoolExecutor(self.readers, thread_name_prefix="mertric-clip")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "an Encoder holds sessions and threads of its process and is not sent to another: call mertric.load there, "
+            "for instance in the initializer of a pool of processes."
+        )
 
     @property
     def batch(self) -> int:
@@ -254,12 +260,12 @@ class Encoder:
             Hidden states that will be asked for.
         """
         chosen = self.check_layers(layers)
-        batch = _whole("batch", batch, "at least 1 clip")
+        batch = whole("batch", batch, "at least 1 clip")
         if np.ndim(seconds) != 1:
             raise InputError(f"seconds is {seconds!r}; expected a sequence of lengths, such as [5.0].")
         for length in seconds:
-            if not 0 <= length < math.inf:
-                raise InputError(f"a clip of {length} s was asked for; expected 0 or more, and not infinite.")
+            if not (is_real(length) and 0 <= length < math.inf):
+                raise InputError(f"a clip of {length!r} s was asked for; expected 0 or more, and not infinite.")
             samples = np.zeros(max(round(length * self.bundle.sample_rate), self.bundle.receptive_field), np.float32)
             self._network.fix(batch, self.bundle.frames(samples.size), chosen)
             self._network.embed([samples] * batch, chosen)
@@ -309,6 +315,8 @@ class Encoder:
         self.require_frame(samples.size, "the clip")
         if windows is None:
             return self._embeddings(self._network.embed([samples], chosen)[0], chosen)
+        if not isinstance(windows, Windows):
+            raise InputError(f"windows is {windows!r}; expected mertric.Windows(seconds=...), or None.")
         entry = self._network.entry(samples)
         frame_rate = self.bundle.sample_rate / self.bundle.hop
         return self._embeddings(windows.states(self._network, entry, chosen, frame_rate=frame_rate), chosen)
@@ -388,14 +396,3 @@ class Encoder:
                 f"{self.bundle.model}."
             )
         return chosen
-
-
-def _whole(name: str, given: int, expected: str, most: int = sys.maxsize) -> int:
-    """Return an argument that is a whole number from 1 on, or raise InputError where it is not."""
-    try:
-        number = operator.index(given)
-    except TypeError:
-        number = 0
-    if not 1 <= number <= most:
-        raise InputError(f"{name} is {given!r}; expected {expected}.")
-    return number

@@ -106,14 +106,17 @@ class Journal:
 
 
 def journal_key(settings: Mapping[str, Any], files: Iterable[Path]) -> str:
-    """Return a key that changes with mertric's version, the settings, and each file's path, size and time."""
+    """Return a key that changes with mertric's version, the settings, and each file's path, size and times.
+
+    Among these is that of its last change in place, which copies that keep the other do not keep.
+    """
     states = []
     for file in files:
         try:
             status = file.stat()
-            states.append([str(file.resolve()), status.st_size, status.st_mtime_ns])
+            states.append([str(file.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns])
         except (OSError, ValueError):
-            states.append([str(file), None, None])
+            states.append([str(file), None, None, None])
     return hashlib.sha256(json.dumps([version("mertric"), settings, states], sort_keys=True).encode()).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ class Pair:
     problem: str | None = None
 
 
-def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
+def pair(reference: Path | str, estimates: Iterable[Path | str]) -> list[Pair]:
     """Pair a reference with estimates: a file with files, or a folder with folders.
 
     In folders, files pair by equal path below the folder, then by equal path without its ending, then without regard to
@@ -77,6 +78,12 @@ def pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
         A path does not exist, is of the other kind, is given twice, or a folder holds no audio; of several models in
         a folder, one that holds none has no partners.
     """
+    if isinstance(estimates, (str, PathLike)):
+        raise PairingError(f"estimates is {estimates!r}; expected a sequence of paths, such as [{estimates!r}].")
+    return _pair(Path(reference), [Path(path) for path in estimates])
+
+
+def _pair(reference: Path, estimates: Sequence[Path]) -> list[Pair]:
     for path in (reference, *estimates):
         if not path.exists():
             raise PairingError(f"{path} does not exist. Check the path.")

@@ -61,7 +61,6 @@ def get_protocol(name: str) -> Protocol:
     InputError
         There is none of that name.
     """
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise InputError(f"protocol {name!r} is not known; expected one of {', '.join(PROTOCOLS)}.") from None
+    if name not in tuple(PROTOCOLS):
+        raise InputError(f"protocol {name!r} is not known; expected one of {', '.join(PROTOCOLS)}.")
+    return PROTOCOLS[name]

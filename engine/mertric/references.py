@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from mertric.arguments import is_real
 from mertric.errors import InputError
 from mertric.metrics.prepared import PreparedEmbedding, prepare
 from mertric.protocol import get_protocol
@@ -79,8 +80,8 @@ class References:
     """
 
     def __init__(self, encoder: Encoder, *, capacity_bytes: int = CAPACITY_BYTES) -> None:
-        if capacity_bytes < 0:
-            raise InputError(f"capacity_bytes is {capacity_bytes}; expected 0 or more.")
+        if not (is_real(capacity_bytes) and capacity_bytes >= 0):
+            raise InputError(f"capacity_bytes is {capacity_bytes!r}; expected 0 or more.")
         self.encoder = encoder
         self._capacity = capacity_bytes
         self._lock = threading.Lock()

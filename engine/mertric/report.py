@@ -40,9 +40,14 @@ def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, 
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console(markup=False, emoji=False)
+
+    class _Console(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # of which the command makes its exit code, and Rich another
+
+    console = _Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(markup=False, emoji=False, width=200)
+        console = _Console(markup=False, emoji=False, width=200)
     if title:
         console.print(title, soft_wrap=True)
     console.print(table)
@@ -51,9 +56,13 @@ def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, 
 def write_csv(path: Path | str, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Write rows to a CSV file, whole or not at all; ``None`` becomes an empty field."""
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, list(columns), extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if row.get(key) is None else row[key] for key in columns} for row in rows)
+    usual = csv.writer(buffer, lineterminator="\n")
+    quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)  # for returns, which would end a row
+    table: list[list[object]] = [list(columns)]
+    table += [["" if row.get(key) is None else row[key] for key in columns] for row in rows]
+    for cells in table:
+        returns = any("\r" in cell for cell in cells if isinstance(cell, str))
+        (quoting if returns else usual).writerow(cells)
     write_text(path, buffer.getvalue())
 
 
@@ -129,7 +138,7 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(value))
 
 
 def _strict(value: Any) -> Any:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from scipy.special import i0
 
+from mertric.arguments import is_rate
 from mertric.blas import limited
 from mertric.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-HIGHEST_RATE = 1_000_000
-"""Hz: the filters for a rate that a damaged header gives would not fit in memory."""
+HIGHEST_RATE = 768_000
+"""Hz, of any converter: the filters for a rate that a damaged header gives would take minutes and not fit in memory."""
 LOWPASS_FILTER_WIDTH = 64
 ROLLOFF = 0.9475937167399596
 BETA = 14.769656459379492
@@ -24,6 +26,8 @@ _PHASES = 160
 """Outputs of a block whose filters stand in one matrix."""
 _LEAST_PHASES = 64
 """Outputs of a block at least: a few periods make one block, as a wide matrix is what BLAS is good at."""
+_USUAL = 1 << 20
+"""Numbers in the filters of a usual rate at most."""
 _TILE = 16
 """Blocks in a matrix product, always: the last bits of a row depend on how many rows there are, and on its place."""
 
@@ -140,14 +144,6 @@ class Resampler:
         return output
 
 
-def is_rate(value: Any) -> bool:
-    """Whether a value is a positive whole number, of whatever type."""
-    try:
-        return bool(value > 0 and value % 1 == 0)
-    except (TypeError, ValueError):
-        return False
-
-
 class _Group(NamedTuple):
     """Filters of consecutive phases over the samples that they all see.
 
@@ -165,11 +161,23 @@ class _Group(NamedTuple):
     taps: NDArray[np.float32]
 
 
-@lru_cache(maxsize=4)  # those of a rate with no factor in common with the model's take hundreds of MB
 def _filters(step: int, phases: int) -> list[_Group]:
-    """Return the filters for blocks of `step` samples that give `phases` outputs each."""
-    base = min(step, phases) * ROLLOFF
-    width = math.ceil(LOWPASS_FILTER_WIDTH * step / base)
+    """Return the filters for blocks of `step` samples that give `phases` outputs each.
+
+    Those of usual rates are kept. Those of a rate with no factor in common with the model's take up to a GB, so that
+    of these only the last are.
+    """
+    taps = 2 * _width(step, phases) + _PHASES * step // phases
+    return (_usual_filters if phases * taps <= _USUAL else _large_filters)(step, phases)
+
+
+def _width(step: int, phases: int) -> int:
+    """Samples on each side that a filter sees."""
+    return math.ceil(LOWPASS_FILTER_WIDTH * step / (min(step, phases) * ROLLOFF))
+
+
+def _make_filters(step: int, phases: int) -> list[_Group]:
+    base, width = min(step, phases) * ROLLOFF, _width(step, phases)
     groups = []
     for start in range(0, phases, _PHASES):
         group = np.arange(start, min(start + _PHASES, phases))
@@ -177,7 +185,11 @@ def _filters(step: int, phases: int) -> list[_Group]:
         last = -(-int(group[-1]) * step // phases) + width
         distances = np.arange(first, last + 1)[:, None] / step - group / phases
         times = np.clip(distances * base, -LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
-        window = np.i0(BETA * np.sqrt(1 - (times / LOWPASS_FILTER_WIDTH) ** 2)) / np.i0(BETA)
+        window = i0(BETA * np.sqrt(1 - (times / LOWPASS_FILTER_WIDTH) ** 2)) / i0(BETA)
         taps = (np.sinc(times) * window * (base / step)).astype(np.float32)
         groups.append(_Group(slice(start, start + len(group)), first, taps))
     return groups
+
+
+_usual_filters = lru_cache(16)(_make_filters)
+_large_filters = lru_cache(1)(_make_filters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mertric.errors import InputError
@@ -19,8 +20,7 @@ from mertric.scheduler import MEMORY_BYTES
 from mertric.waveform_scores import WaveformScorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -153,15 +153,15 @@ def embed_pair(
 
 
 def score_pairs(
-    pairs: Sequence[Pair],
+    pairs: Iterable[Pair],
     encoder: Encoder | None,
     *,
-    metrics: Sequence[str] = MERT_METRICS,
+    metrics: Iterable[str] = MERT_METRICS,
     layers: Sequence[int] | Literal["all"] | None = None,
     protocol: str = "paper",
     trim: bool = False,
     windows: Windows | None = None,
-    journal: Path | None = None,
+    journal: Path | str | None = None,
     memory: int = MEMORY_BYTES,
     advance: Callable[[], None] = lambda: None,
 ) -> list[Row]:
@@ -202,10 +202,11 @@ def score_pairs(
     InputError
         A metric, a layer or the protocol is not known, or there is no encoder for MERT metrics.
     """
+    pairs, metrics = list(pairs), list(metrics)
     mert, waveform = split_metrics(metrics)
     found: dict[int, list[Outcome]] = {}
     more: dict[int, Outcome] = {}
-    kept = Journal(journal)
+    kept = Journal(None if journal is None else Path(journal))
     if mert:
         if encoder is None:
             raise InputError("MERT metrics need an encoder: pass one from mertric.load().")

@@ -35,6 +35,8 @@ _PLUGIN = "mertric_openvino"
 _REGISTERING = threading.Lock()
 _TURNS = Turns()
 """While a CUDA graph is recorded, whatever else takes a GPU's memory fails, and so does the recording."""
+_RUNS: set[Any] = set()
+"""Options of the runs that are on, but for those with bound arrays."""
 _UNWANTED = ["SkipLayerNormFusion", "MatmulTransposeFusion"]
 """Optimisations of ONNX Runtime that its CPU provider is slower with, or, for float64, has no kernel for in 1.21."""
 _PROBE = (
@@ -131,7 +133,8 @@ class Session:
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         if self._bound is not None:
             return self._bound.run(inputs)
-        results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs))
+        with _stoppable(_onnxruntime().RunOptions()) as options:
+            results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs), options)
         return results
 
     def run_rows(
@@ -166,6 +169,22 @@ class Session:
                 return found
         outputs = self.run({name: joined(parts, shapes[name]) for name, parts in inputs.items()})
         return [stacked([output[index] for output in outputs]) for index in range(rows)]
+
+
+@contextmanager
+def _stoppable(options: Any) -> Iterator[Any]:
+    """Let `stop_runs` find a run's options."""
+    _RUNS.add(options)
+    try:
+        yield options
+    finally:
+        _RUNS.discard(options)
+
+
+def stop_runs() -> None:
+    """Have ONNX Runtime end what it runs now, in any thread, after the operator that it is at; each fails."""
+    for options in tuple(_RUNS):
+        options.terminate = True
 
 
 @contextmanager

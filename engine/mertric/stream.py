@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.audio import as_channels, count_damaged, mix, require_sound
+from mertric.audio import as_channels, count_damaged, mix, peak_of, require_sound, warn_of_scale
 from mertric.embeddings import Embeddings
 from mertric.errors import AudioError, InputError
 from mertric.resample import Resampler
@@ -59,6 +59,7 @@ class Stream:
         self._length = windows.length(self._bundle.sample_rate / self._bundle.hop)
         self._resampler = Resampler(sample_rate, self._bundle.sample_rate)
         self._channels: int | None = None
+        self._warned = False  # of another scale
         self._ended = False  # no more samples are taken
         self._finished = False  # all frames were returned
         self._start = 0  # the newest window's first frame
@@ -142,6 +143,7 @@ class Stream:
     def _add(self, samples: NDArray[np.float32]) -> int:
         """Keep samples at the model's rate, and return how many frames there are from the newest window's start on."""
         if samples.size:
+            self._warned = self._warned or warn_of_scale("the stream", peak_of(samples), self._protocol)
             self._pieces.append(self._protocol.prepare(samples))
             self._size += samples.size
         return self._bundle.frames(self._size)

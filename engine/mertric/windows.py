@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mertric.arguments import is_real
 from mertric.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ class Windows:
     overlap: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.seconds < math.inf:
-            raise InputError(f"a window of {self.seconds} s was asked for; expected more than 0, and not infinite.")
-        if not 0 <= self.overlap < 1:
-            raise InputError(f"an overlap of {self.overlap} was asked for; expected a share from 0 to below 1.")
+        if not (is_real(self.seconds) and 0 < self.seconds < math.inf):
+            raise InputError(f"a window of {self.seconds!r} s was asked for; expected more than 0, and not infinite.")
+        if not (is_real(self.overlap) and 0 <= self.overlap < 1):
+            raise InputError(f"an overlap of {self.overlap!r} was asked for; expected a share from 0 to below 1.")
 
     def states(
         self, network: Network, entry: NDArray[np.float32], layers: tuple[int, ...], *, frame_rate: float

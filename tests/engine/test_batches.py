@@ -144,7 +144,10 @@ def test_a_provider_that_cannot_fix_shapes_says_so_and_goes_on(
     assert encoder.embed(sound(RATE), sample_rate=RATE).hidden.shape == (1, 74, 64)
 
 
-@pytest.mark.parametrize("options", [{"batch": 0}, {"seconds": [float("nan")]}, {"seconds": [-1.0]}])
+@pytest.mark.parametrize(
+    "options",
+    [{"batch": 0}, {"seconds": [float("nan")]}, {"seconds": [-1.0]}, {"seconds": ["5"]}, {"seconds": [None]}],
+)
 def test_what_cannot_be_warmed_up(encoder: Encoder, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="expected"):
         encoder.warm_up(**options)

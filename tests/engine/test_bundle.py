@@ -161,6 +161,9 @@ def test_fields_that_lack_or_are_too_many(copy: Path, changes: dict[str, Any]) -
 
 
 def test_no_bundle_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"file is no folder; expected a bundle as `mertric export` writes it"):
+        read_bundle(tmp_path / "file")
     with pytest.raises(BundleError, match=r"gone does not exist; expected a bundle as `mertric export` writes it"):
         read_bundle(tmp_path / "gone")
     with pytest.raises(BundleError, match=r"holds no bundle\.json; expected a bundle"):

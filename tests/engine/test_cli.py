@@ -425,3 +425,12 @@ def test_warnings_of_libraries_say_where_they_come_from(
     ours, theirs = capsys.readouterr().err.splitlines()
     assert ours == "warning: ours"
     assert re.fullmatch(r"warning: theirs \(FutureWarning, .*test_cli\.py:\d+\)", theirs)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("score", "", "x"), ("score", "x", ""), ("embed", "", "-o", "out"), ("embed", "x", "-o", "")]
+)
+def test_an_empty_name_is_not_this_folder(run: Run, arguments: tuple[str, ...]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "the name is empty; expected a file or a folder" in err

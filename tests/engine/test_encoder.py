@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import io
 import os
+import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -409,3 +411,19 @@ def test_threads_are_a_whole_number(bundle: Path, threads: Any) -> None:
     assert Encoder(bundle, provider="cpu", threads=np.int64(1))._device.threads == 1  # type: ignore[arg-type]
     with pytest.raises(InputError, match=rf"threads is {threads!r}; expected 1 to"):
         Encoder(bundle, threads=threads)
+
+
+@pytest.mark.parametrize("kind", [bytes, io.BytesIO, bytearray])
+def test_audio_that_is_not_decoded(encoder: Encoder, kind: Callable[[bytes], Any]) -> None:
+    with pytest.raises(AudioError, match=rf"array is of type {kind.__name__}; expected a path or samples\. Decode it"):
+        encoder.embed(kind(b"RIFF"), sample_rate=24000)
+
+
+def test_an_encoder_stays_in_its_process(encoder: Encoder) -> None:
+    with pytest.raises(TypeError, match=r"not sent to another: call mertric\.load there"):
+        pickle.dumps(encoder)
+
+
+def test_windows_are_windows(encoder: Encoder, sound: Sound) -> None:
+    with pytest.raises(InputError, match=r"windows is 5; expected mertric\.Windows\(seconds=\.\.\.\), or None"):
+        encoder.embed(sound(), sample_rate=24000, windows=5)  # type: ignore[arg-type]

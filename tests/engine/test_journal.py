@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -178,3 +179,15 @@ def test_a_line_torn_within_a_character_costs_that_line_alone(tmp_path):
     assert find(again, "a") == [OUTCOME]
     again.keep("b", [OUTCOME])
     assert find(Journal(path), "b") == [OUTCOME]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the time is that of the file's making")
+def test_another_file_of_the_same_size_and_time_is_another(tmp_path):
+    files = [tmp_path / name for name in ("a", "b")]
+    for file in files:
+        file.write_bytes(file.name.encode())
+        os.utime(file, (1, 1))
+    key = journal_key({}, [files[0]])
+    files[1].replace(files[0])
+    assert files[0].stat().st_mtime_ns == 10**9
+    assert journal_key({}, [files[0]]) != key

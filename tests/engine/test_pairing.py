@@ -447,3 +447,11 @@ def test_every_file_is_in_exactly_one_row(
         if p.reference and p.estimate:
             below = p.reference.relative_to(home / "ref"), p.estimate.relative_to(model)
             assert below[0] == below[1] or identifiers(below[0]) & identifiers(below[1])
+
+
+def test_names_as_text(folder: Folder) -> None:
+    reference, estimate = folder("ref", "x.wav"), folder("est", "x.wav")
+    assert pair(str(reference), [str(estimate)]) == pair(reference, [estimate])
+    for alone in (estimate, str(estimate)):
+        with pytest.raises(PairingError, match="expected a sequence of paths, such as"):
+            pair(reference, alone)  # type: ignore[arg-type]

@@ -220,8 +220,9 @@ def test_many_references_in_many_threads(encoder: Encoder, sound: Sound) -> None
 
 
 def test_what_cannot_be_kept(encoder: Encoder, bundle: Path, sound: Sound) -> None:
-    with pytest.raises(InputError, match="capacity_bytes is -1; expected 0 or more"):
-        References(encoder, capacity_bytes=-1)
+    for capacity in (-1, float("nan"), None, "1"):
+        with pytest.raises(InputError, match=f"capacity_bytes is {capacity!r}; expected 0 or more"):
+            References(encoder, capacity_bytes=capacity)  # type: ignore[arg-type]
     with pytest.raises(AudioError, match=r"gone\.wav does not exist"):
         References(encoder).get("gone.wav")
     with pytest.raises(InputError, match=r"layer.* \(5,\)"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import os
@@ -147,3 +148,26 @@ def test_a_redirected_stream_goes_on_where_it_is(tmp_path: Path, device: str) ->
         buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         subprocess.run([sys.executable, "-c", program], stdout=log, stderr=log, env=buffered, check=True)
     assert output.read_text() == "0\n1\n2\n3\n"
+
+
+def test_a_return_in_a_name_ends_no_row(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"name": "a\rb.wav", "x": 1.5}, {"name": "c\r", "x": None}, {"name": "d", "x": 2}]
+    write_csv(tmp_path / "rows.csv", rows, ["name", "x"])
+    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["name", "x"], ["a\rb.wav", "1.5"], ["c\r", ""], ["d", "2"]]
+    assert (tmp_path / "rows.csv").read_bytes().endswith(b'""\nd,2\n')
+
+
+def test_names_tell_the_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    show_table([{"name": "esc\x1b[31mred\u202e é \t"}], ["name"])
+    assert "esc\\x1b[31mred\\u202e é \\t" in capsys.readouterr().out
+
+
+def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    with pytest.raises(BrokenPipeError):
+        show_table([{"a": 1}], ["a"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import i0
 
 from mertric.errors import InputError
-from mertric.resample import Resampler, _filters, resample
+from mertric.resample import Resampler, _filters, _large_filters, _usual_filters, resample
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,6 +105,19 @@ def test_rates_without_a_common_factor(source: int) -> None:
     assert max(group.taps.size for group in _filters(source, 24000)) < 160 * 1000
 
 
+def test_of_filters_that_take_much_only_the_last_are_kept() -> None:
+    silence = np.zeros(10, np.float32)
+    rates = [44100, 48000, 32000, 96000, 44101, 47999]
+    for rate in rates:
+        resample(silence, rate, 24000)
+    made = _usual_filters.cache_info().misses
+    for rate in rates[:4]:
+        resample(silence, rate, 24000)
+    assert _usual_filters.cache_info().misses == made
+    assert _large_filters.cache_info().currsize == 1
+    assert sum(group.taps.nbytes for group in _filters(44100 // 300, 24000 // 300)) < 4 << 20
+
+
 def test_the_same_rate_changes_nothing() -> None:
     samples = np.random.default_rng(0).uniform(-1, 1, 100).astype(np.float32)
     np.testing.assert_array_equal(resample(samples, 24000, 24000), samples)
@@ -116,11 +129,13 @@ def test_the_same_rate_changes_nothing() -> None:
     [
         (np.zeros((2, 9)), (8000, 24000), r"one dimension, got shape \(2, 9\)\. Average channels first"),
         (np.zeros(9, complex), (8000, 24000), "resample takes real samples, got complex128"),
-        (np.zeros(9), ("8000", 24000), "at most 1000000, got '8000'"),
-        (np.zeros(9), (float("nan"), 24000), "at most 1000000, got nan"),
-        (np.zeros(9), (np.array([8000, 8000]), 24000), "at most 1000000, got array"),
-        (np.zeros(9), (10**400, 24000), "at most 1000000, got 1000"),
-        (np.zeros(9), (0, 24000), "a sample rate must be a positive integer in Hz, at most 1000000, got 0"),
+        (np.zeros(9), ("8000", 24000), "at most 768000, got '8000'"),
+        (np.zeros(9), (float("nan"), 24000), "at most 768000, got nan"),
+        (np.zeros(9), (np.array([8000, 8000]), 24000), "at most 768000, got array"),
+        (np.zeros(9), (np.array([8000]), 24000), "at most 768000, got array"),
+        (np.zeros(9), (True, 24000), "at most 768000, got True"),
+        (np.zeros(9), (10**400, 24000), "at most 768000, got 1000"),
+        (np.zeros(9), (0, 24000), "a sample rate must be a positive integer in Hz, at most 768000, got 0"),
         (np.zeros(9), (8000, 24000.5), "got 24000.5"),
         (np.zeros(9), (float("nan"), 24000), "got nan"),
     ],

@@ -311,3 +311,17 @@ def test_a_path_that_cannot_be_is_a_row(
     rows = score_pairs(pairs, encoder, metrics=metrics, journal=tmp_path / "journal.jsonl")
     assert [row["status"] for row in rows] == ["failed", "failed", "ok"]
     assert all(str(estimate) in str(row["reason"]) for estimate, row in zip(estimates[:2], rows, strict=False))
+
+
+def test_pairs_and_metrics_that_come_one_by_one(encoder: Encoder, sound: Sound, write_wav: WriteWav) -> None:
+    files = [write_wav(f"{seed}.wav", sound(seed=seed)) for seed in range(3)]
+    pairs = [Pair(reference=files[0], estimate=file) for file in files[1:]]
+    expected = score_pairs(pairs, encoder, metrics=["mert_mse"])
+    assert score_pairs(iter(pairs), encoder, metrics=iter(["mert_mse"])) == expected
+    assert [row["status"] for row in expected] == ["ok", "ok"]
+
+
+def test_a_journal_by_its_name(encoder: Encoder, sound: Sound, write_wav: WriteWav, tmp_path: Path) -> None:
+    file = write_wav("a.wav", sound())
+    score_pairs([Pair(reference=file, estimate=file)], encoder, journal=str(tmp_path / "j"))
+    assert (tmp_path / "j").is_file()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -266,14 +267,30 @@ def test_a_stream_shorter_than_a_frame(encoder: Encoder, samples: int, rate: int
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sample_rate": 0}, "sample rate must be a positive integer in Hz, at most 1000000, got 0"),
+        ({"sample_rate": 0}, "sample rate must be a positive integer in Hz, at most 768000, got 0"),
         ({"sample_rate": 44100.5}, "got 44100.5"),
         ({"overlap": 1.0}, "overlap of 1.0"),
         ({"seconds": 0}, "window of 0 s"),
         ({"layers": (9,)}, r"layers is \(9,\)"),
         ({"protocol": "loose"}, "protocol 'loose' is not known"),
+        ({"protocol": []}, r"protocol \[\] is not known"),
+        ({"seconds": None}, "window of None s"),
+        ({"overlap": "0.5"}, "overlap of '0.5'"),
+        ({"sample_rate": np.array([24000])}, "got array"),
     ],
 )
 def test_streams_that_cannot_be(encoder: Encoder, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         encoder.stream(**({"sample_rate": RATE} | options))
+
+
+def test_a_stream_of_another_scale_is_warned_of_once(encoder: Encoder, sound: Sound) -> None:
+    stream = encoder.stream(sample_rate=RATE, protocol="paper")
+    with pytest.warns(UserWarning, match=r"the stream peaks at .* times full scale, and protocol paper cuts") as seen:
+        for piece in np.split(32768 * sound(RATE), 4):
+            stream.push(piece)
+    assert len(seen) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.stream(sample_rate=RATE, protocol="float").push(32768 * sound(RATE))
+        encoder.stream(sample_rate=RATE, protocol="paper").push(sound(RATE))

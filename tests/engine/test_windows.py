@@ -87,6 +87,8 @@ def test_settled_spans_are_all_that_more_frames_cannot_change(length: int, overl
         (float("inf"), 0.5, "window of inf s was asked for; expected more than 0, and not infinite"),
         (1.0, 1.0, "overlap of 1.0"),
         (1.0, -0.1, "overlap"),
+        ("1", 0.5, "window of '1' s"),
+        (1.0, None, "overlap of None"),
     ],
 )
 def test_windows_that_cannot_be(seconds: float, overlap: float, message: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import os
 import sys
 import warnings
 from typing import TYPE_CHECKING
 
 import click
 
+from mertric.cli.interrupt import prompt
 from mertric.cli.messages import say
 from mertric.errors import MertricError, problem_of
 
@@ -31,6 +33,8 @@ _COMMANDS = {
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 1 says that rows are not ok."""
+_UNREAD = 141
+"""Exit code where nobody reads the output any more, such as `head` that has enough, as shells have it."""
 
 
 class _LazyGroup(click.Group):
@@ -53,6 +57,9 @@ class _LazyGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("mertric: interrupted.", err=True)
             ctx.exit(_INTERRUPTED)
+        except BrokenPipeError:
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  (what is left goes nowhere)
+            ctx.exit(_UNREAD)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -100,7 +107,8 @@ def main() -> None:
     logging.getLogger("mertric").setLevel(logging.INFO)
     logging.getLogger("mertric").addHandler(_ECHO)
     try:
-        cli(prog_name="mertric")
+        with prompt():
+            cli(prog_name="mertric")
     except MertricError as error:
         click.echo(f"mertric: {error}", err=True)
     except OSError as error:

@@ -21,12 +21,17 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 class InputPath(click.Path):
-    """A file or a folder that is read, or a folder that is written to: no file that another option writes."""
+    """A file or a folder that is read, or a folder that is written to: no file that another option writes.
+
+    Nothing, which a variable of a shell may hold by mistake, is not taken for the current folder.
+    """
 
     def __init__(self) -> None:
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if str(value) == "":
+            self.fail("the name is empty; expected a file or a folder, such as '.' for this one.", param, ctx)
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if other := _taken(ctx, _WRITTEN).get(_identity(path)):
             self.fail(f"{path} is what {other} writes. Name another file there.", param, ctx)
