@@ -6,6 +6,7 @@ import os
 import sys
 import zlib
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mertric.errors import OutputError
@@ -13,7 +14,8 @@ from mertric.names import folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+STANDARD_OUTPUT = Path("/dev/stdout")
 
 
 def is_stream(path: Path) -> bool:

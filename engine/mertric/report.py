@@ -123,7 +123,8 @@ def write_text(path: Path | str, text: str) -> None:
 
 def _opened(path: Path) -> BinaryIO:
     """Open a stream of this process where it is, as one that is redirected to a file would begin again."""
-    for stream in (sys.stdout, sys.stderr):
+    streams: tuple[Any, ...] = (sys.stdout, sys.__stdout__, sys.stderr)
+    for stream in streams:
         same = False
         with suppress(OSError, ValueError, AttributeError):  # there may be none, or none that the system knows
             same = os.path.samestat(path.stat(), os.fstat(stream.fileno()))

@@ -175,7 +175,6 @@ def test_a_file_that_cannot_be_written_costs_no_table(
         (["--csv", ""], r"--csv.* '' is a folder; expected a file to write"),
         (["--csv", "est"], r"--csv.* is a directory"),
         (["--json", "est/new.WAV"], r"--json.*new\.WAV has the name of an audio file; expected one for text"),
-        (["--csv", "-"], "--csv.* '-' stands for no stream here; name a file, or /dev/stdout where there is one"),
         (["--overlap", "0.2"], "--overlap is of windows, of which none were asked for; give --window too"),
         (["--overlap", "1"], r"--overlap.* 1\.0 is not in the range 0<=x<1"),
     ],
@@ -434,3 +433,29 @@ def test_an_empty_name_is_not_this_folder(run: Run, arguments: tuple[str, ...]) 
     code, _, err = run(*arguments)
     assert code == 2
     assert "the name is empty; expected a file or a folder" in err
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="no such name here")
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_rows_alone_on_standard_output(folders: tuple[Path, Path], bundle: Path, name: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "mertric",
+        "score",
+        *map(str, folders),
+        "--provider",
+        "cpu",
+        "--model",
+        str(bundle),
+    ]
+    run = subprocess.run([*command, "--json", name], capture_output=True, text=True, timeout=300, check=True)
+    assert [row["status"] for row in json.loads(run.stdout)] == ["ok"] * 3
+    assert "Means over the rows" in run.stderr
+
+
+def test_a_system_without_a_name_for_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mertric.cli.options.STANDARD_OUTPUT", Path("/gone/stdout"))
+    code, _, err = run("score", "a", "b", "--csv", "-")
+    assert code == 2
+    assert "'-' stands for no stream on this system; name a file" in err

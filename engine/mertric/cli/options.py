@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mertric.files import SUFFIXES
-from mertric.output import is_stream, spelling
+from mertric.output import STANDARD_OUTPUT, is_stream, spelling
 from mertric.scheduler import MEMORY_BYTES
 
 if TYPE_CHECKING:
@@ -52,7 +54,8 @@ class OutputFolder(InputPath):
 class OutputFile(click.Path):
     """A file to write: refused before any work where it cannot be, or is read, or is written by another option too.
 
-    Audio is refused too, as it may be part of a folder that is read.
+    Audio is refused too, as it may be part of a folder that is read. ``-`` is the standard output, which then is the
+    file's alone: what a command prints goes to standard error.
     """
 
     def __init__(self) -> None:
@@ -61,7 +64,11 @@ class OutputFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if str(value) == "-":
-            self.fail("'-' stands for no stream here; name a file, or /dev/stdout where there is one.", param, ctx)
+            if not STANDARD_OUTPUT.exists():
+                self.fail("'-' stands for no stream on this system; name a file.", param, ctx)
+            path = STANDARD_OUTPUT
+        if path == STANDARD_OUTPUT and ctx is not None:
+            ctx.with_resource(redirect_stdout(sys.stderr))
         if path.is_dir():  # as '' is
             self.fail(f"{str(value)!r} is a folder; expected a file to write.", param, ctx)
         if is_stream(path) or (path.exists() and not path.is_file()):
