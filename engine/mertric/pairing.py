@@ -53,12 +53,13 @@ def pair(reference: Path | str, estimates: Iterable[Path | str]) -> list[Pair]:
     """Pair a reference with estimates: a file with files, or a folder with folders.
 
     In folders, files pair by equal path below the folder, then by equal path without its ending, then without regard to
-    case, then by a name that goes on where the reference's ends, then by an identifier in the path, such as
-    ``fileid_12``, that exactly one file of each side has, where several or all files of a side are numbered so; where
-    it is a folder's, the files must have one name. An estimates folder that holds folders and no audio, none of them
-    named as a track of the references, is a folder of models. ``TRACK/STEM.wav`` and ``STEM/TRACK.wav`` give track and
-    stem; beside stems, ``mixture`` and ``accompaniment`` are left out. In a flat folder a file is a track of its own,
-    unless it is named for a stem, such as ``song1_vocals.wav`` beside ``song1_drums.wav``.
+    case, then by a name that goes on where the reference's ends, with no number next, which would be another song's,
+    then by an identifier in the path, such as ``fileid_12``, that exactly one file of each side has, where several or
+    all files of a side are numbered so; where it is a folder's, the files must have one name. An estimates folder that
+    holds folders and no audio, none of them named as a track of the references, is a folder of models.
+    ``TRACK/STEM.wav`` and ``STEM/TRACK.wav`` give track and stem; beside stems, ``mixture`` and ``accompaniment`` are
+    left out. In a flat folder a file is a track of its own, unless it is named for a stem, such as ``song1_vocals.wav``
+    beside ``song1_drums.wav``.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.arguments import is_real
 from mertric.errors import InputError
 from mertric.metrics.batch import frechet_distances
 from mertric.metrics.embedding_mse import frame_mse
@@ -35,12 +36,18 @@ class Passage:
     fad : float
         Fréchet distance of its frames. That of a passage is not a share of the whole clip's, as means and covariances
         are its own.
+    layer : int
+        The hidden state compared.
+    silent : tuple of str
+        Which of ``reference`` and ``estimate`` hold only zeros from beginning to end, as the protocol rounds them.
     """
 
     start: float
     end: float
     mse: float
     fad: float
+    layer: int
+    silent: tuple[str, ...] = ()
 
 
 def score_passages(
@@ -81,8 +88,8 @@ def score_passages(
     """
     hop = seconds if hop is None else hop
     for name, value in (("seconds", seconds), ("hop", hop)):
-        if not 0 < value < math.inf:
-            raise InputError(f"{name} is {value}; expected a finite number above 0.")
+        if not (is_real(value) and 0 < value < math.inf):
+            raise InputError(f"{name} is {value!r}; expected a finite number above 0.")
     pair = embed_pair(
         reference,
         estimate,
@@ -94,7 +101,8 @@ def score_passages(
     )
     bundle = pair.bundle
     frames, frame_rate = len(pair.estimate), bundle.sample_rate / bundle.hop
-    length, step = min(frames, max(2, round(seconds * frame_rate))), max(1, round(hop * frame_rate))
+    wanted, step = (round(min(value * frame_rate, frames)) for value in (seconds, hop))
+    length, step = min(frames, max(2, wanted)), max(1, step)
     starts = [*range(0, frames - length, step), frames - length]
     spans = [slice(start, start + length) for start in starts]
     errors = frame_mse(pair.reference.states, pair.estimate)
@@ -107,6 +115,8 @@ def score_passages(
             end=((start + length - 1) * bundle.hop + bundle.receptive_field) / bundle.sample_rate,
             mse=float(np.mean(errors[span])),
             fad=float(fad),
+            layer=pair.reference.layer,
+            silent=pair.silent,
         )
         for start, span, fad in zip(starts, spans, distances, strict=True)
     ]

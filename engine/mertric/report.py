@@ -8,6 +8,7 @@ import json
 import math
 import os
 import sys
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,6 +17,9 @@ from mertric.output import is_stream, replacing, writing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+_BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None) -> None:
@@ -139,7 +143,12 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "".join(mark if mark.isprintable() else ascii(mark)[1:-1] for mark in str(value))
+    return "".join(ascii(mark)[1:-1] if _steers(mark) else mark for mark in str(value))
+
+
+def _steers(mark: str) -> bool:
+    """Whether a character tells a terminal something, or turns the order of others."""
+    return unicodedata.category(mark) in ("Cc", "Cs", "Zl", "Zp") or mark in _BIDIRECTIONAL
 
 
 def _strict(value: Any) -> Any:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from scipy.special import i0
 
 from mertric.arguments import is_rate
 from mertric.blas import limited
@@ -177,6 +176,8 @@ def _width(step: int, phases: int) -> int:
 
 
 def _make_filters(step: int, phases: int) -> list[_Group]:
+    from scipy.special import i0
+
     base, width = min(step, phases) * ROLLOFF, _width(step, phases)
     groups = []
     for start in range(0, phases, _PHASES):

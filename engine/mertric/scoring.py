@@ -106,23 +106,22 @@ def score(
         layer=layer,
         protocol=protocol,
     )
-    silent = (("reference", pair.reference.silent), ("estimate", pair.silent))
     return Score(
         mse=embedding_mse(pair.reference.states, pair.estimate),
         fad=frechet_distance(pair.reference.prepared, pair.estimate),
         layer=pair.reference.layer,
         frames=len(pair.estimate),
-        silent=tuple(name for name, is_silent in silent if is_silent),
+        silent=pair.silent,
     )
 
 
 class EmbeddedPair(NamedTuple):
-    """A reference, the hidden state of an estimate that has as many frames, and whether that is silent."""
+    """A reference, the hidden state of an estimate that has as many frames, and which of the two are silent."""
 
     bundle: Bundle
     reference: Reference
     estimate: NDArray[np.float16] | NDArray[np.float32]
-    silent: bool
+    silent: tuple[str, ...]
 
 
 def embed_pair(
@@ -149,7 +148,10 @@ def embed_pair(
             f"the reference has {len(known.states)} frames and the estimate {len(states)}; expected as many. Cut both "
             "to one length; `frechet_distance` of their hidden states takes any."
         )
-    return EmbeddedPair(references.encoder.bundle, known, states, silent=not samples.any())
+    silent = (("reference", known.silent), ("estimate", not samples.any()))
+    return EmbeddedPair(
+        references.encoder.bundle, known, states, silent=tuple(name for name, is_silent in silent if is_silent)
+    )
 
 
 def score_pairs(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,18 @@ def test_a_passage_has_two_frames_and_a_hop_one(encoder: Encoder, sound: Sound) 
     assert all(one.mse == one.fad == 0 for one in found)
 
 
+def test_lengths_far_beyond_the_clip(encoder: Encoder, clips: Clips) -> None:
+    (one,) = mertric.score_passages(*clips, encoder=encoder, sample_rate=RATE, seconds=1e308)
+    assert one.mse == mertric.score_passages(*clips, encoder=encoder, sample_rate=RATE, hop=1e308)[0].mse
+
+
+def test_silence_is_said(encoder: Encoder, sound: Sound) -> None:
+    silence = np.zeros(RATE, np.float32)
+    for pair, silent in (((silence, sound(RATE)), ("reference",)), ((silence, silence), ("reference", "estimate"))):
+        found = mertric.score_passages(*pair, encoder=encoder, sample_rate=RATE, seconds=0.5)
+        assert {(one.silent, one.layer) for one in found} == {(silent, encoder.layers)}
+
+
 def test_references_are_found_again(encoder: Encoder, clips: Clips) -> None:
     kept = mertric.References(encoder)
     first = mertric.score_passages(*clips, references=kept, sample_rate=RATE)
@@ -101,9 +114,9 @@ def test_references_are_found_again(encoder: Encoder, clips: Clips) -> None:
 
 
 @pytest.mark.parametrize("name", ["seconds", "hop"])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
-def test_lengths_that_cannot_be(encoder: Encoder, sound: Sound, name: str, value: float) -> None:
-    with pytest.raises(InputError, match=rf"{name} is {value}; expected a finite number above 0"):
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "5", np.array([5.0])])
+def test_lengths_that_cannot_be(encoder: Encoder, sound: Sound, name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"{name} is {re.escape(repr(value))}; expected a finite number above 0"):
         mertric.score_passages(sound(), sound(), encoder=encoder, sample_rate=RATE, **{name: value})
 
 
@@ -125,6 +138,7 @@ def test_the_command(
         (one.start, one.end, one.mse, one.fad) for one in expected
     ]
     assert {row["settings"] for row in rows} == {describe(encoder, protocol="paper")}
+    assert {(row["reference"], row["estimate"], row["layer"]) for row in rows} == {(*map(str, files), 2)}
     with (tmp_path / "rows.csv").open(encoding="utf-8") as file:
         assert [float(row["mert_fad"]) for row in csv.DictReader(file)] == [one.fad for one in expected]
     worst = max(expected, key=lambda one: one.mse)
@@ -132,9 +146,7 @@ def test_the_command(
     assert "The weights are untrained" in out
 
 
-@pytest.mark.parametrize(
-    ("options", "said"), [(("--seconds", "0"), "seconds is 0.0"), (("--layer", "99"), "from 0 to")]
-)
+@pytest.mark.parametrize(("options", "said"), [(("--seconds", "0"), "--seconds"), (("--layer", "99"), "from 0 to")])
 def test_the_command_refuses(
     run: Run, bundle: Path, sound: Sound, write_wav: WriteWav, options: tuple[str, str], said: str
 ) -> None:
@@ -142,6 +154,13 @@ def test_the_command_refuses(
     code, _, err = run("passages", file, file, *options, "--model", bundle)
     assert code == 2
     assert said in err
+
+
+def test_the_command_says_silence(run: Run, bundle: Path, sound: Sound, write_wav: WriteWav) -> None:
+    files = write_wav("x.wav", sound(9000)), write_wav("y.wav", np.zeros(9000, np.float32))
+    code, out, _ = run("passages", *files, "--model", bundle)
+    assert code == 0
+    assert "All of the estimate is silence." in out
 
 
 def test_files_of_other_lengths_are_refused(run: Run, bundle: Path, sound: Sound, write_wav: WriteWav) -> None:

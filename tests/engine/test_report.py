@@ -161,6 +161,9 @@ def test_a_return_in_a_name_ends_no_row(tmp_path: Path) -> None:
 def test_names_tell_the_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     show_table([{"name": "esc\x1b[31mred\u202e é \t"}], ["name"])
     assert "esc\\x1b[31mred\\u202e é \\t" in capsys.readouterr().out
+    for text in ("日\u3000本", "می\u200cخواهم", "a\xa0b"):
+        show_table([{"name": text}], ["name"])
+        assert text in capsys.readouterr().out
 
 
 def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:

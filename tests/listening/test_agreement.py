@@ -138,6 +138,16 @@ def test_halves_that_agree_whole_and_not_at_all():
     assert split_half(opposed, splits=4, seed=0) == (None, None)
 
 
+@pytest.mark.parametrize("people", [3, 5, 7])
+def test_raters_who_agree_but_for_their_scale_are_reliable(people):
+    """Their halves correlate perfectly but for the last digit."""
+    generator = np.random.default_rng(people)
+    for _ in range(30):
+        offsets = generator.integers(0, 20, people)
+        units = [{f"r{n}": float(x + offset) for n, offset in enumerate(offsets)} for x in generator.integers(0, 99, 9)]
+        assert split_half(units, splits=5, seed=0)[1] == pytest.approx(1, abs=1e-12)
+
+
 def test_a_rater_of_two_items_says_nothing():
     units = [{"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 1.0}, {"b": 3.0, "c": 3.0}]
     assert leave_one_out(units) == pytest.approx(stats.spearmanr([2, 1, 3], [1, 2, 3])[0])
@@ -157,4 +167,9 @@ def test_equal_means_tie_in_any_unit_and_order(unit):
 def test_icc_of_items_with_equal_means():
     values = [np.array([1.0, 3.0, 2.0]), np.array([3.0, 1.0, 2.0])]
     assert intraclass_correlation(values) == (pytest.approx(-1 / 2), None)
-    assert intraclass_correlation([np.array([2.0, 2.0])] * 3) == (None, None)
+    for equal in (2.0, 0.1):
+        assert intraclass_correlation([np.full(3, equal)] * 4) == (None, None)
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        tenths = [generator.permutation([0.1, 0.2, 0.4, 0.7]) for _ in range(5)]
+        assert intraclass_correlation(tenths) == (pytest.approx(-1 / 3), None)

@@ -228,6 +228,32 @@ def test_an_id_that_is_the_estimates_path(write, name):
         np.testing.assert_array_equal(joined.metrics[Metric("sdr")], [3])
 
 
+@pytest.mark.parametrize("name", ["out//m/a.wav", "out/./m/a.wav", "./out/m/a.wav", "out/m/a.wav"])
+def test_an_id_that_is_a_path_in_other_words(write, name):
+    for scored, rated in ((name, "out/m/a.wav"), ("out/m/a.wav", name), (name, "m/a")):
+        scores = read_scores(write("s.csv", f"estimate,sdr\n{scored},3\n"))
+        assert len(match(scores, read_ratings(write("r.csv", f"id,rating\n{rated},5\n"))).items) == 1
+
+
+def test_ratings_whose_means_are_equal_tie(write):
+    rated = "".join(f"{name},{value}\n" for name, values in (("a", (1, 2, 3)), ("b", (2, 2, 2))) for value in values)
+    tenths = rated.replace(",", ",0.")
+    path = write("r.csv", "id,rating\n" + tenths)
+    joined = match(read_scores(write("s.csv", "id,sdr\na,1\nb,2\n")), read_ratings(path))
+    assert joined.ratings[0] == joined.ratings[1]
+
+
+def test_names_with_a_comma_are_no_decimals(write):
+    scores = read_scores(write("s.csv", 'id,sdr\n"1,5",1\n"2,5",2\n'))
+    joined = match(scores, read_ratings(write("r.csv", "id;rating\n1,5;3,5\n2,5;4\n")))
+    np.testing.assert_array_equal(joined.ratings, [3.5, 4])
+
+
+def test_a_table_without_a_metric_says_why_its_columns_are_none(write):
+    with pytest.raises(TableError, match=r"expected at least .*; the column sdr is no metric, as 1 of its 1 cells"):
+        read_scores(write("s.csv", 'track,sdr\na,"1,5"\n'))
+
+
 def test_a_track_that_is_given_is_the_track(write):
     scores = read_scores(write("s.csv", "estimate,track,sdr\nm/x_fileid_1.wav,songA,3\nm/x_fileid_2.wav,songB,2\n"))
     joined = match(scores, read_ratings(write("r.csv", "model,track,rating\nm,songA,3\nm,songB,1\n")))
@@ -251,7 +277,7 @@ def test_a_metric_whose_cells_are_no_numbers_is_named(write, cells, reason):
 
 
 def test_columns_of_numbers_in_part_are_named_and_of_text_not(write):
-    table = "track,pesq,note,sdr\na,1,good,1\nb,NA,bad,2\nc,NA,,3\nd,2,,4\n"
+    table = "track,pesq,note,sdr\na,1,good,1\nb,NA,bad,2\nc,NA,so,3\nd,2,7,4\ne,,x,4\n"
     scores = read_scores(write("s.csv", table))
     assert scores.metrics == ("sdr",)
     assert [str(problem) for problem in scores.problems] == [

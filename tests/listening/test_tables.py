@@ -96,12 +96,16 @@ def test_a_delimiter_within_quotes_is_none(write):
 def test_decimal_commas_between_semicolons(write):
     (row,) = read_table(write("a.csv", "id;sdr;mse;n;note\nx;-1,5;2,5e-3;7;1,2,3\n")).rows
     assert dict(row) == {"id": "x", "sdr": "-1.5", "mse": "2.5e-3", "n": "7", "note": "1,2,3"}
+    (row,) = read_table(write("a.csv", "id\tsdr\n1,5\t1,5\n")).rows
+    assert dict(row) == {"id": "1,5", "sdr": "1.5"}
     (row,) = read_table(write("a.csv", 'id,sdr\nx,"1,5"\n')).rows
     assert row["sdr"] == "1,5"
 
 
 def test_columns_that_have_a_meaning_are_found_in_any_case(write):
     assert read_table(write("a.csv", "Model,TRACK,SI_SDR\nm,t,1\n")).columns == ("model", "track", "SI_SDR")
+    table = read_table(write("a.csv", "FilePath,Stem Type,dmos,Rating_0,Subject_Rating_0\na,b,1,1,c\n"))
+    assert table.columns == ("filepath", "stem type", "DMOS", "rating_0", "subject_rating_0")
     with pytest.raises(TableError, match="names columns twice: 'track'"):
         read_table(write("a.csv", "Track,track\na,b\n"))
     table = read_table(write("a.json", '[{"Track": "a"}, {"Track": "a", "track": "b"}]'))

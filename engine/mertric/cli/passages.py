@@ -12,12 +12,14 @@ from mertric.cli.options import PATH, model_options, protocol_option, table_opti
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LENGTH = click.FloatRange(min=0, min_open=True)
+
 
 @click.command()
 @click.argument("reference", type=PATH)
 @click.argument("estimate", type=PATH)
-@click.option("--seconds", type=float, default=5.0, show_default=True, help="Length of a passage.")
-@click.option("--hop", type=float, help="Seconds from one passage's start to the next one's.  [default: the length]")
+@click.option("--seconds", type=_LENGTH, default=5.0, show_default=True, help="Length of a passage.")
+@click.option("--hop", type=_LENGTH, help="Seconds from one passage's start to the next one's.  [default: the length]")
 @click.option("--layer", type=int, help="Hidden state to compare.  [default: the last]")
 @model_options
 @protocol_option
@@ -52,7 +54,17 @@ def command(
     )
     settings = describe(encoder, protocol=protocol)
     rows = [
-        {"start": one.start, "end": one.end, "mert_mse": one.mse, "mert_fad": one.fad, "settings": settings}
+        {
+            "reference": str(reference),
+            "estimate": str(estimate),
+            "layer": one.layer,
+            "start": one.start,
+            "end": one.end,
+            "silent": " and ".join(one.silent) or None,
+            "mert_mse": one.mse,
+            "mert_fad": one.fad,
+            "settings": settings,
+        }
         for one in found
     ]
     report(rows, ["start", "end", "mert_mse", "mert_fad"], csv_path=csv_path, json_path=json_path)
@@ -62,6 +74,8 @@ def command(
             ("mert_fad", max(found, key=lambda one: one.fad)),
         ):
             click.echo(f"Worst by {name}: {_clock(worst.start)} to {_clock(worst.end)}.")
+    if found[0].silent:
+        click.echo(f"All of the {' and the '.join(found[0].silent)} is silence.")
     note_untrained(encoder.bundle)
 
 

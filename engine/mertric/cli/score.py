@@ -74,9 +74,9 @@ def command(
     """Score estimates against a reference: files against a file, or folders against a folder.
 
     Files in folders pair by equal relative path (TRACK/STEM.wav), then by a name that goes on where the reference's
-    ends (song_(Vocals).wav), then by an identifier, such as fileid_12, that only one file of each folder has and
-    numbers several. A folder of model folders stands for all of them. A file that cannot be scored becomes a row
-    that says why.
+    ends, with no number next (song_(Vocals).wav), then by an identifier, such as fileid_12, that only one file of
+    each folder has and numbers several. A folder of model folders stands for all of them. A file that cannot be
+    scored becomes a row that says why.
 
     REFERENCE alone can be a manifest: a CSV or JSON file with reference and estimate, and where known model, track,
     stem and model_type.

@@ -137,15 +137,15 @@ def intraclass_correlation(values: Sequence[Array]) -> tuple[float | None, float
     values
         Ratings of each item, two or more each.
     """
+    if np.ptp(np.concatenate(values)) == 0:
+        return None, None
     sizes = np.array([len(v) for v in values], dtype=np.float64)
-    means = np.array([v.mean() for v in values])
+    means = settled(np.array([v.mean() for v in values]))
     total = sizes.sum()
     grand = (sizes * means).sum() / total
-    between = (sizes * (means - grand) ** 2).sum() / (len(values) - 1)
+    between = (sizes * (means - grand) ** 2).sum() / (len(values) - 1) if np.ptp(means) > 0 else 0.0
     within = sum(((v - v.mean()) ** 2).sum() for v in values) / (total - len(values))
     size = (total - (sizes**2).sum() / total) / (len(values) - 1)
-    if between == within == 0:
-        return None, None
     single = float((between - within) / (between + (size - 1) * within))
     return single, float((between - within) / between) if between > 0 else None
 
@@ -205,10 +205,9 @@ def _stepped_up(correlations: Array, product: float) -> float | None:
     """Reliability of all raters, from the correlation of parts whose shares of them have this product."""
     defined = correlations[~np.isnan(correlations)]
     mean = float(np.mean(defined)) if len(defined) else -1.0
-    if abs(mean) >= 1:
-        return 1.0 if mean > 0 else None
-    rest = 1 - mean**2
-    return mean * (math.sqrt(mean**2 + 4 * product * rest) - mean) / (2 * product * rest)
+    if mean <= -1:
+        return None
+    return 2 * mean / (mean + math.sqrt(mean**2 + 4 * product * (1 - mean**2)))
 
 
 def _root(reliability: float | None) -> float | None:

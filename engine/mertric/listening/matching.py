@@ -11,6 +11,7 @@ import numpy as np
 
 from mertric.errors import InputError, TableError
 from mertric.listening.items import Item
+from mertric.listening.resampling import settled
 from mertric.listening.scores import Metric, file_id
 from mertric.metrics.registry import WAVEFORM_METRICS
 from mertric.names import folded
@@ -97,7 +98,7 @@ def match(scores: Scores, ratings: Ratings) -> RatedScores:
     scored_items = [scored for scored, _ in pairs]
     return RatedScores(
         items=_one_spelling([_merge(scored.item, rating.item) for scored, rating in pairs]),
-        ratings=np.array([rating.mean for _, rating in pairs]),
+        ratings=settled(np.array([rating.mean for _, rating in pairs])),
         by_rater=tuple(rating.by_rater for _, rating in pairs),
         metrics=_metric_arrays(scores.metrics, scored_items),
         unmatched_scores=tuple(_name(scored) for scored in scores.items if id(scored) not in matched_scores),
@@ -180,7 +181,9 @@ def _one_spelling(items: Sequence[Item]) -> tuple[Item, ...]:
 
 def _identifier(name: str) -> str:
     """An id, which may be a path, spelled as `_path_endings` spells it."""
-    return unicodedata.normalize("NFC", name).replace("\\", "/").removeprefix("./")
+    first, *others = unicodedata.normalize("NFC", name).replace("\\", "/").split("/")
+    kept = [part for part in others if part not in ("", ".")]
+    return "/".join(kept if first == "." else [first, *kept])
 
 
 def _path_endings(estimate: str) -> set[str]:

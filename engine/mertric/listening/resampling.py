@@ -3,6 +3,7 @@ once."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 4_000_000
 _ROUNDING = 1e-13
+_DIGITS = 300
+"""After the point, of the smallest numbers: more are no power of ten in float64."""
 
 
 def track_weights(tracks: Sequence[str], *, resamples: int, seed: int) -> Array:
@@ -56,8 +59,8 @@ def track_weights(tracks: Sequence[str], *, resamples: int, seed: int) -> Array:
 
 def settled(values: Array) -> Array:
     """Finite values, to 12 digits of the largest: equal ones tie, in whatever order and unit they were summed."""
-    largest = np.abs(values).max(initial=0.0)
-    return np.asarray(np.round(values / largest, 12) * largest if largest > 0 else values)
+    largest = float(np.abs(values).max(initial=0.0))
+    return np.round(values, min(11 - math.floor(math.log10(largest)), _DIGITS)) if largest > 0 else values
 
 
 def weighted_pearson(x: Array, y: Array, weights: Array) -> Array:

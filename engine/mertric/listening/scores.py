@@ -91,13 +91,15 @@ def read_scores(path: Path | str) -> Scores:
     """
     table = read_table(path)
     metrics = tuple(column for column in table.columns if _is_metric(table, column))
+    left_out = list(_left_out(table, metrics))
     if not metrics:
         raise TableError(
             f"{table.path} has no metric: found the columns {', '.join(table.columns)};"
             " expected at least one numeric column such as mert_mse, mert_fad or sdr"
+            + "".join(f"; {problem.message}" for problem in left_out)
         )
     items: dict[tuple[str, Item], ScoredItem] = {}
-    problems = [*table.problems, *_left_out(table, metrics)]
+    problems = [*table.problems, *left_out]
     statuses: dict[str, int] = {}
     for row, place in zip(table.rows, table.places, strict=True):
         status = text(row, ["status"]) or "ok"
@@ -162,7 +164,7 @@ def _left_out(table: Table, metrics: Sequence[str]) -> Iterator[Problem]:
         numbers, others = _parted(table, column)
         if column in metrics or _NOT_METRICS.fullmatch(column) or not others:
             continue
-        if numbers or rises(column) is not None:
+        if 3 * len(numbers) >= len(others) or rises(column) is not None:
             yield Problem(
                 table.path.name,
                 f"the column {column} is no metric, as {len(others)} of its {len(numbers) + len(others)} cells are no "

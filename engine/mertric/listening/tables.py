@@ -25,13 +25,16 @@ _INDEX = re.compile(r"(Unnamed: [\d.]+)?")
 _HEADER = 1 << 16
 """Characters in which a header ends, or shows its delimiter."""
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
-_MEANT = frozenset(
+_NAMING = frozenset(
     (
-        *("id", "file_id", "trial_id", "model", "model_name", "model_type", "track", "stem"),
-        *("estimate", "reference", "layer", "status", "reason", "rating", "rater", "subject", "listener"),
+        *("id", "file_id", "trial_id", "model", "model_name", "model_type", "track", "stem", "stem type"),
+        *("estimate", "filepath", "reference", "status", "reason", "rater", "subject", "listener", "session_uuid"),
     )
 )
-"""Columns that are found whatever the case of their letters."""
+"""Columns that say what a row is about: text, whatever it looks like."""
+_MEANT = {name.lower(): name for name in (*_NAMING, "layer", "rating", "violation_total", "DMOS")}
+"""Columns that are found whatever the case of their letters, and how they are spelled here; `_RATER` too."""
+_RATER = re.compile(r"(subject_)?rating_\d+")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Table:
 def read_table(path: Path | str) -> Table:
     """Read a CSV file (comma, semicolon or tab) or a JSON array of objects.
 
-    Between semicolons, numbers may have a decimal comma.
+    Between semicolons and tabs, numbers may have a decimal comma. Columns that have a meaning, such as ``model``, may
+    be spelled in any case.
 
     Parameters
     ----------
@@ -155,7 +159,7 @@ def _from_csv(path: Path, content: str) -> Table:
             problems.append(Problem(place, f"{len(fields)} fields, expected {len(columns)}; row skipped"))
             continue
         cells = zip(columns, fields, strict=True)
-        rows.append({name: _csv_cell(field, delimiter) for name, field in cells if name in named})
+        rows.append({name: _csv_cell(name, field, delimiter) for name, field in cells if name in named})
         places.append(place)
     return Table(path, named, tuple(rows), tuple(places), tuple(problems))
 
@@ -166,10 +170,10 @@ def _delimiter(content: str) -> str:
     return max(",;\t", key=header.count)
 
 
-def _csv_cell(field: str, delimiter: str) -> str | None:
-    """A cell's text, or None; a number with a decimal comma, as stands between semicolons, with a point."""
+def _csv_cell(column: str, field: str, delimiter: str) -> str | None:
+    """A cell's text, or None; a number with a decimal comma, which delimits nothing then, with a point."""
     cell = field.strip()
-    if delimiter == ";" and _DECIMAL_COMMA.fullmatch(cell):
+    if delimiter != "," and column not in _NAMING and _DECIMAL_COMMA.fullmatch(cell):
         return cell.replace(",", ".")
     return cell or None
 
@@ -177,7 +181,7 @@ def _csv_cell(field: str, delimiter: str) -> str | None:
 def _spelled(name: str) -> str:
     """A column's name; one that has a meaning here in lower case."""
     lower = name.strip().lower()
-    return lower if lower in _MEANT else name.strip()
+    return lower if _RATER.fullmatch(lower) else _MEANT.get(lower, name.strip())
 
 
 def _csv_lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
