@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mertric.clip_scores import Score, score
     from mertric.embeddings import Embeddings
     from mertric.encoder import Encoder
     from mertric.errors import MertricError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from mertric.pairing import Pair, pair
     from mertric.passages import Passage, score_passages
     from mertric.references import References
-    from mertric.scoring import Score, score, score_pairs
+    from mertric.scoring import score_pairs
     from mertric.windows import Windows
 
     __version__: str
@@ -27,13 +28,13 @@ _HOMES = {
     "Pair": "mertric.pairing",
     "Passage": "mertric.passages",
     "References": "mertric.references",
-    "Score": "mertric.scoring",
+    "Score": "mertric.clip_scores",
     "Windows": "mertric.windows",
     "embedding_mse": "mertric.metrics.embedding_mse",
     "frechet_distance": "mertric.metrics.frechet",
     "load": "mertric.loading",
     "pair": "mertric.pairing",
-    "score": "mertric.scoring",
+    "score": "mertric.clip_scores",
     "score_pairs": "mertric.scoring",
     "score_passages": "mertric.passages",
 }

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mertric.arguments import is_real
+from mertric.clip_scores import embed_pair
 from mertric.errors import InputError
 from mertric.metrics.batch import frechet_distances
 from mertric.metrics.embedding_mse import frame_mse
-from mertric.scoring import embed_pair
 
 if TYPE_CHECKING:
     from mertric.audio import Given

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mertric import mert_scores
+from mertric.clip_scores import score
 from mertric.errors import InputError
 from mertric.pairing import Pair
-from mertric.scoring import score, score_pairs
+from mertric.scoring import score_pairs
 from mertric.windows import Windows
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import mertric
+from mertric.clip_scores import Score
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError
 from mertric.pairing import Pair, pair
-from mertric.scoring import Score, describe, score_pairs
+from mertric.scoring import describe, score_pairs
 from mertric.windows import Windows
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def test_a_clip_is_itself(encoder: Encoder, sound: Sound) -> None:
 def test_without_an_encoder_the_default_is_loaded(
     encoder: Encoder, sound: Sound, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mertric.scoring.load", lambda: encoder)
+    monkeypatch.setattr("mertric.clip_scores.load", lambda: encoder)
     assert mertric.score(sound(), sound(), sample_rate=24000).mse == 0
 
 

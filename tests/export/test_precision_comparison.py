@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from mertric.clip_scores import score
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, PairingError
 from mertric.music import GRADES
-from mertric.scoring import score
 from mertric_export import comparison
 from mertric_export.comparison import compare, layer_groups, relative_changes
 from mertric_export.material import Material, made_up_music, read_material
