@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from numbers import Real
@@ -23,6 +24,12 @@ def is_rate(value: Any) -> bool:
         return not isinstance(value, bool) and np.ndim(value) == 0 and bool(value > 0 and value % 1 == 0)
     except (TypeError, ValueError):
         return False
+
+
+def require_positive(name: str, value: Any) -> None:
+    """Raise InputError where an argument is no finite number above 0."""
+    if not (is_real(value) and 0 < value < math.inf):
+        raise InputError(f"{name} is {value!r}; expected a finite number above 0.")
 
 
 def whole(name: str, given: int, expected: str, most: int = sys.maxsize) -> int:

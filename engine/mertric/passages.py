@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mertric.arguments import is_real
+from mertric.arguments import require_positive
 from mertric.clip_scores import embed_pair
-from mertric.errors import InputError
 from mertric.metrics.batch import frechet_distances
 from mertric.metrics.embedding_mse import frame_mse
+from mertric.parting import begins
 
 if TYPE_CHECKING:
     from mertric.audio import Given
     from mertric.encoder import Encoder
     from mertric.references import References
-
-SECONDS = 5.0
-"""Of a passage, unless said otherwise."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def score_passages(
     reference: Given,
     estimate: Given,
     *,
-    seconds: float = SECONDS,
+    seconds: float = 5.0,
     hop: float | None = None,
     encoder: Encoder | None = None,
     references: References | None = None,
@@ -87,9 +83,8 @@ def score_passages(
         As `mertric.score`; InputError also where `seconds` or `hop` is not above 0.
     """
     hop = seconds if hop is None else hop
-    for name, value in (("seconds", seconds), ("hop", hop)):
-        if not (is_real(value) and 0 < value < math.inf):
-            raise InputError(f"{name} is {value!r}; expected a finite number above 0.")
+    require_positive("seconds", seconds)
+    require_positive("hop", hop)
     pair = embed_pair(
         reference,
         estimate,
@@ -103,7 +98,7 @@ def score_passages(
     frames, frame_rate = len(pair.estimate), bundle.sample_rate / bundle.hop
     wanted, step = (round(min(value * frame_rate, frames)) for value in (seconds, hop))
     length, step = min(frames, max(2, wanted)), max(1, step)
-    starts = [*range(0, frames - length, step), frames - length]
+    starts = begins(frames, length, step)
     spans = [slice(start, start + length) for start in starts]
     errors = frame_mse(pair.reference.states, pair.estimate)
     distances = frechet_distances(

@@ -11,6 +11,7 @@ import numpy as np
 
 from mertric.arguments import is_real
 from mertric.errors import InputError
+from mertric.parting import begins
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +87,7 @@ class Windows:
 
         Frames that are no more than one window are one span.
         """
-        starts = [*range(0, frames - length, self._hop(length)), max(0, frames - length)]
+        starts = begins(frames, length, self._hop(length))
         ends = [(start + after + length) // 2 for start, after in pairwise(starts)]
         return [Span(*span) for span in zip(starts, [0, *ends], [*ends, frames], strict=True)]
 

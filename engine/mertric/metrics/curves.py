@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mertric.arguments import require_positive
 from mertric.errors import InputError
 from mertric.metrics.batch import frechet_distances
 from mertric.metrics.embedding_mse import frame_mse
@@ -43,7 +44,7 @@ def mse_curve(x: ArrayLike, y: ArrayLike, *, frame_rate: float = FRAME_RATE) -> 
     InputError
         As `embedding_mse`, or a frame rate that is not above 0.
     """
-    _check_positive("frame_rate", frame_rate)
+    require_positive("frame_rate", frame_rate)
     values = frame_mse(x, y)
     return Curve(np.arange(len(values)) / frame_rate, values)
 
@@ -77,7 +78,7 @@ def frechet_curve(
         As `frechet_distance`; different frame counts; a window longer than the clip or options out of range.
     """
     for name, value in (("window", window), ("hop", hop), ("frame_rate", frame_rate)):
-        _check_positive(name, value)
+        require_positive(name, value)
     first, second = embedding(x, "x", least=2), embedding(y, "y", least=2)
     same_dim(first.shape[1], second.shape[1], "x", "y")
     same_frames(len(first), len(second), "x", "y")
@@ -96,8 +97,3 @@ def frechet_curve(
         [first[s : s + length] for s in starts], [second[s : s + length] for s in starts], workers=workers
     )
     return Curve((np.array(starts) + (length - 1) / 2.0) / frame_rate, values)
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not (value > 0.0 and np.isfinite(value)):
-        raise InputError(f"{name} is {value}; expected a finite number above 0.")
