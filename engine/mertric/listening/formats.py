@@ -55,14 +55,15 @@ def read_webmushra(table: Table, *, average: str = "mean") -> Ratings:
     A row is one rating of a stimulus (taken as the model) in a trial (taken as the track; an ending such as
     ``_vocals`` or ``/drums`` is taken as the stem). A rater is a ``session_uuid``, or in exports without one
     a combination of the participant's answers; if these rate one stimulus again, they are another participant's, which
-    is noted. Hidden references and anchors are left out and counted. Trials
-    whose name starts with ``training`` are left out and counted.
+    is noted. Hidden references and anchors are left out and counted. Trials whose name starts with ``training`` are
+    left out and counted.
     """
     collector = Collector(table, average)
     mushra = "rating_stimulus" in table.columns
     stimulus_column, score_column = ("rating_stimulus", "rating_score") if mushra else ("stimuli", "stimuli_rating")
     before = table.columns[: table.columns.index("trial_id")]
-    rater_columns = ["session_uuid"] if "session_uuid" in before else [c for c in before if c != "session_test_id"]
+    named = "session_uuid" in before
+    rater_columns = ["session_uuid"] if named else [c for c in before if c != "session_test_id"]
     hidden = training = 0
     seen: Counter[tuple[Item, str]] = Counter()
     for position, (row, place) in enumerate(zip(table.rows, table.places, strict=True)):
@@ -90,10 +91,10 @@ def read_webmushra(table: Table, *, average: str = "mean") -> Ratings:
         rater = " ".join(text(row, [c]) or "" for c in rater_columns) or f"row {position}"
         item = Item(model=stimulus, track=track, stem=stem)
         seen[item, rater] += 1
-        if seen[item, rater] > 1 and "session_uuid" not in rater_columns:
+        if seen[item, rater] > 1 and not named:
             rater += f" ({seen[item, rater]})"
         collector.add(item, rater, value)
-    again = 0 if "session_uuid" in rater_columns else sum(count > 1 for count in seen.values())
+    again = 0 if named else sum(count > 1 for count in seen.values())
     notes = [f"{hidden} ratings of hidden references and anchors left out"] * bool(hidden)
     notes += [f"{training} ratings of training trials left out"] * bool(training)
     notes += [f"{again} stimuli rated again under the same answers: taken as other participants' ratings"] * bool(again)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mertric.errors import TableError
 from mertric.listening.direction import rises
 from mertric.listening.items import STEMS, Item
-from mertric.listening.tables import Problem, number, read_table, text
+from mertric.listening.tables import NAMING, Problem, number, read_table, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from mertric.listening.tables import Cell, Table
 
 _NOT_METRICS = re.compile(
-    r"id|file_id|trial_id|group_id|filepath|reference|estimate|layer|frames|samples|seconds|duration|sample_rate"
-    r"|channels|status|reason|model|model_name|model_type|track|stem|stem type|rater|subject|listener"
-    r"|(subject_)?rating(_.*)?|D?MOS|session.*|violation_.*"
+    r"group_id|layer|frames|samples|seconds|duration|sample_rate|channels|(subject_)?rating(_.*)?|D?MOS|session.*"
+    r"|violation_.*"
 )
+"""Columns of numbers that are none; those of `NAMING` too."""
 _FILE_ID = re.compile(r"fileid_\d+", re.IGNORECASE)
 
 
@@ -152,17 +152,21 @@ def file_id(name: str) -> str:
 
 
 def _is_metric(table: Table, column: str) -> bool:
-    if _NOT_METRICS.fullmatch(column):
+    if not _may_be_metric(column):
         return False
     numbers, others = _parted(table, column)
     return len(numbers) > len(others)
+
+
+def _may_be_metric(column: str) -> bool:
+    return column not in NAMING and not _NOT_METRICS.fullmatch(column)
 
 
 def _left_out(table: Table, metrics: Sequence[str]) -> Iterator[Problem]:
     """What looks like a metric too, and is none."""
     for column in table.columns:
         numbers, others = _parted(table, column)
-        if column in metrics or _NOT_METRICS.fullmatch(column) or not others:
+        if column in metrics or not _may_be_metric(column) or not others:
             continue
         if 3 * len(numbers) >= len(others) or rises(column) is not None:
             yield Problem(

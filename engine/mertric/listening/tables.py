@@ -25,14 +25,14 @@ _INDEX = re.compile(r"(Unnamed: [\d.]+)?")
 _HEADER = 1 << 16
 """Characters in which a header ends, or shows its delimiter."""
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?", re.IGNORECASE)
-_NAMING = frozenset(
+NAMING = frozenset(
     (
         *("id", "file_id", "trial_id", "model", "model_name", "model_type", "track", "stem", "stem type"),
         *("estimate", "filepath", "reference", "status", "reason", "rater", "subject", "listener", "session_uuid"),
     )
 )
 """Columns that say what a row is about: text, whatever it looks like."""
-_MEANT = {name.lower(): name for name in (*_NAMING, "layer", "rating", "violation_total", "DMOS")}
+_MEANT = {name.lower(): name for name in (*NAMING, "layer", "rating", "violation_total", "DMOS")}
 """Columns that are found whatever the case of their letters, and how they are spelled here; `_RATER` too."""
 _RATER = re.compile(r"(subject_)?rating_\d+")
 
@@ -173,7 +173,7 @@ def _delimiter(content: str) -> str:
 def _csv_cell(column: str, field: str, delimiter: str) -> str | None:
     """A cell's text, or None; a number with a decimal comma, which delimits nothing then, with a point."""
     cell = field.strip()
-    if delimiter != "," and column not in _NAMING and _DECIMAL_COMMA.fullmatch(cell):
+    if delimiter != "," and column not in NAMING and _DECIMAL_COMMA.fullmatch(cell):
         return cell.replace(",", ".")
     return cell or None
 
