@@ -173,6 +173,7 @@ def test_a_file_that_cannot_be_written_costs_no_table(
         (["--csv", "rows", "--json", "ref/../rows"], r"--json.*rows is what --csv writes too\. Name another file"),
         (["--csv", "rows", "--journal", "rows"], r"--journal.*rows is what --csv writes too"),
         (["--csv", ""], r"--csv.* '' is a folder; expected a file to write"),
+        (["--csv", "/dev/stdout", "--json", "/dev/stdout"], r"--json.*/dev/stdout is what --csv writes too"),
         (["--csv", "est"], r"--csv.* is a directory"),
         (["--json", "est/new.WAV"], r"--json.*new\.WAV has the name of an audio file; expected one for text"),
         (["--overlap", "0.2"], "--overlap is of windows, of which none were asked for; give --window too"),

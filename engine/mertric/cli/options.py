@@ -68,6 +68,9 @@ class OutputFile(click.Path):
                 self.fail("'-' stands for no stream on this system; name a file.", param, ctx)
             path = STANDARD_OUTPUT
         if path == STANDARD_OUTPUT and ctx is not None:
+            if other := _taken(ctx, _WRITTEN).get(STANDARD_OUTPUT):
+                self.fail(f"{path} is what {other} writes too. Name another file.", param, ctx)
+            _taken(ctx, _WRITTEN)[STANDARD_OUTPUT] = _name(param)
             ctx.with_resource(redirect_stdout(sys.stderr))
         if path.is_dir():  # as '' is
             self.fail(f"{str(value)!r} is a folder; expected a file to write.", param, ctx)
