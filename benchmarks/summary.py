@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     Row = Mapping[str, Any]
+    Table = tuple[Sequence[Mapping[str, str]], Sequence[Row]]
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -35,9 +36,8 @@ FOLDERS = [("AMX, busy", "pipeline_amx"), ("AVX-512, busy", "pipeline_avx512")]
 
 def rows(name: str, number: int = 0) -> Sequence[Row]:
     """The rows of one table of a benchmark."""
-    found: Sequence[Row] = json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))["tables"][
-        number
-    ]["rows"]
+    benchmark = json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    found: Sequence[Row] = benchmark["tables"][number]["rows"]
     return found
 
 
@@ -46,7 +46,7 @@ def column(key: str, title: str, form: str = "") -> dict[str, str]:
     return {"key": key, "title": title, "format": form}
 
 
-def embedding() -> dict[str, Any]:
+def embedding() -> Table:
     """Clips on processors."""
     columns = [
         *(column("machine", "processor"), column("provider", "provider"), column("precision", "precision")),
@@ -55,7 +55,7 @@ def embedding() -> dict[str, Any]:
         column("relative", "relative error", ".0e"),
         column("change", "largest change of a metric", ".2%"),
     ]
-    return {"title": "", "columns": columns, "rows": list(_embedding())}
+    return columns, list(_embedding())
 
 
 def _embedding() -> Iterator[Row]:
@@ -81,7 +81,7 @@ def _embedding() -> Iterator[Row]:
                 }
 
 
-def gpu() -> dict[str, Any]:
+def gpu() -> Table:
     """Clips on a GPU."""
     timed = [row for row in rows("gpu") if row["torch"] == row["mertric"]]
     cases = {f"{row['batch']} of {row['seconds']:g} s": None for row in timed}
@@ -97,10 +97,10 @@ def gpu() -> dict[str, Any]:
         own = found.setdefault(row["mertric"], {"precision": row["mertric"], "change": changes.get(row["mertric"])})
         own[f"{row['batch']} of {row['seconds']:g} s"] = row["times"]
         own["error"] = max(own.get("error", 0.0), row["mertric_error"])
-    return {"title": "", "columns": columns, "rows": list(found.values())}
+    return columns, list(found.values())
 
 
-def folder() -> dict[str, Any]:
+def folder() -> Table:
     """The whole job."""
     columns = [
         column("machine", "processor"),
@@ -115,10 +115,10 @@ def folder() -> dict[str, Any]:
         for machine, name in FOLDERS
         for row in rows(name)
     ]
-    return {"title": "", "columns": columns, "rows": found}
+    return columns, found
 
 
-def latency() -> dict[str, Any]:
+def latency() -> Table:
     """A clip, and a push that ends a window of a stream."""
     columns = [
         column("side", "on AMX"),
@@ -131,10 +131,10 @@ def latency() -> dict[str, Any]:
         for row in rows("latency")
         if row["seconds"] == CLIP
     ]
-    return {"title": "", "columns": columns, "rows": found}
+    return columns, found
 
 
-def windows() -> dict[str, Any]:
+def windows() -> Table:
     """What windows save and change."""
     columns = [
         column("seconds", "audio, s", "g"),
@@ -143,10 +143,10 @@ def windows() -> dict[str, Any]:
         column("mse", "change of mert_mse", ".0%"),
         column("fad", "change of mert_fad", ".0%"),
     ]
-    return {"title": "", "columns": columns, "rows": [row for row in rows("windows") if row["side"] != "exact"]}
+    return columns, [row for row in rows("windows") if row["side"] != "exact"]
 
 
-def distances() -> dict[str, Any]:
+def distances() -> Table:
     """One pair of MERT-v1-95M's embeddings."""
     columns = [
         column("clip", "two clips of"),
@@ -160,7 +160,7 @@ def distances() -> dict[str, Any]:
         for row in rows("distances")
         if row["dim"] == 768 and row["frames"] in FRAMES_OF_CLIPS
     ]
-    return {"title": "", "columns": columns, "rows": found}
+    return columns, found
 
 
 def _change(row: Row) -> float:
@@ -171,7 +171,8 @@ def _change(row: Row) -> float:
 def summarised(document: str) -> str:
     """The document with its tables as the JSON has them."""
     for make in (embedding, gpu, folder, latency, windows, distances):
-        document = fill(document, make.__name__, table(make()))
+        columns, found = make()
+        document = fill(document, make.__name__, table({"title": "", "columns": columns, "rows": found}))
     return document
 
 

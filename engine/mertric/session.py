@@ -133,7 +133,7 @@ class Session:
     def _run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
         if self._bound is not None:
             return self._bound.run(inputs)
-        with _stoppable(_onnxruntime().RunOptions()) as options:
+        with _stoppable() as options:
             results: list[NDArray[np.float32]] = self._session.run(self._outputs, dict(inputs), options)
         return results
 
@@ -172,8 +172,9 @@ class Session:
 
 
 @contextmanager
-def _stoppable(options: Any) -> Iterator[Any]:
-    """Let `stop_runs` find a run's options."""
+def _stoppable() -> Iterator[Any]:
+    """Yield options for a run, by which `stop_runs` finds it."""
+    options = _onnxruntime().RunOptions()
     _RUNS.add(options)
     try:
         yield options

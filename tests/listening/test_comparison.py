@@ -78,13 +78,15 @@ def test_metrics_without_relation_keep_their_sign_in_resamples():
     """Magnitudes in each resample would all be above 0 and hide that the sign is not known."""
     generator = np.random.default_rng(3)
     y, weak = generator.normal(size=(2, 60))
-    weights = track_weights(list(map(str, range(60))), resamples=500, seed=0)
-    _, pearson, _ = compare(weak, np.where(np.arange(60) % 2, 1.0, -1.0) + 1e-3 * y, y, weights=weights)
-    sign = np.sign(stats.pearsonr(weak, y)[0])
-    drawn = [sign * stats.pearsonr(*np.repeat([weak, y], row.astype(int), axis=1))[0] for row in weights]
-    assert min(drawn) < 0
     other = np.where(np.arange(60) % 2, 1.0, -1.0) + 1e-3 * y
-    turn = np.sign(stats.pearsonr(other, y)[0])
-    others = [turn * stats.pearsonr(*np.repeat([other, y], row.astype(int), axis=1))[0] for row in weights]
-    low, high = np.quantile(np.subtract(drawn, others), [0.025, 0.975])
-    assert (pearson.low, pearson.high) == pytest.approx((low, high))
+    weights = track_weights(list(map(str, range(60))), resamples=500, seed=0)
+    _, pearson, _ = compare(weak, other, y, weights=weights)
+
+    def turned(metric):
+        sign = np.sign(stats.pearsonr(metric, y)[0])
+        return [sign * stats.pearsonr(*np.repeat([metric, y], row.astype(int), axis=1))[0] for row in weights]
+
+    first, second = turned(weak), turned(other)
+    assert min(first) < 0
+    expected = np.quantile(np.subtract(first, second), [0.025, 0.975])
+    assert (pearson.low, pearson.high) == pytest.approx(tuple(expected))

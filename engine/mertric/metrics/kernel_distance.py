@@ -17,6 +17,8 @@ from mertric.metrics.validation import embedding, require_finite, same_dim
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from mertric.metrics.validation import Frames
+
 TILE = 512
 """Frames a side of the tiles in which kernel values are summed: no frames x frames matrix is formed."""
 MEDIAN_FRAMES = 2000
@@ -68,15 +70,8 @@ def kernel_audio_distance(
     middle, own_middle = np.empty((2, first.shape[1])), np.empty((2, first.shape[1]))
     frame_mean(first, middle)
     frame_mean(second, own_middle)
-    reference, estimate, own = np.empty(first.shape), np.empty(second.shape), np.empty(second.shape)
-    for array, mean, out, name in (
-        *((first, middle, reference, "x"), (second, middle, estimate, "y")),
-        (second, own_middle, own, "y"),  # as far from 0 as its frames are from one another: products lose least
-    ):
-        centre(array, mean, out)
-        if not np.isfinite(np.vdot(out, out)):
-            bad = (first, "x") if not np.isfinite(first).all() else (array, name)
-            require_finite(*bad)
+    reference, estimate = _centred(first, middle, "x"), _centred(second, middle, "y")
+    own = _centred(second, own_middle, "y")  # far from `middle`, products would lose what its frames differ by
     width = median_distance(reference) if bandwidth is None else bandwidth
     square = float(width) * float(width)
     if not (width > 0.0 and sys.float_info.min <= square <= sys.float_info.max):
@@ -90,6 +85,15 @@ def kernel_audio_distance(
     within_y = _kernel_sum(own, own, gamma, workers) - n
     between = _kernel_sum(reference, estimate, gamma, workers)
     return scale * (within_x / (m * (m - 1)) + within_y / (n * (n - 1)) - 2.0 * between / (m * n))
+
+
+def _centred(frames: Frames, mean: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """Frames less a mean [2, dim] of `frame_mean`; InputError where they, or their squares, are not finite."""
+    centred = np.empty(frames.shape)
+    centre(frames, mean, centred)
+    if not np.isfinite(np.vdot(centred, centred)):
+        require_finite(frames, name)
+    return centred
 
 
 def median_distance(x: ArrayLike) -> float:

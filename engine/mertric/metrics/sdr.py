@@ -9,15 +9,7 @@ from scipy import fft
 
 from mertric.errors import InputError
 from mertric.metrics.distortion import correlations, fft_sizes, solve_filters, windows, zero_extended
-from mertric.metrics.waveform import (
-    Float,
-    Float64,
-    blocks,
-    check_pair,
-    check_sounding,
-    decibels,
-    mean_decibels,
-)
+from mertric.metrics.waveform import Float, Float64, blocks, check_pair, check_sounding, decibels, mean_decibels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
