@@ -109,7 +109,8 @@ def command(
     )
     report(rows, _terminal_columns(rows), csv_path=csv_path, json_path=json_path)
     if means := mean_rows(rows, names):
-        show_table(means, list(means[0]), title="Means over the rows that have a finite value")
+        counted = [_with_counts(mean, names) for mean in means]
+        show_table(counted, list(counted[0]), title="Means over the rows that have a finite value")
         several = len({mean.get("model") for mean in means}) > 1
         if several and any(count in mean for mean in means for count in map(_count, names)):
             say("Some rows lack a finite value: means of one metric may be over other files for each model.")
@@ -212,6 +213,15 @@ def _terminal_columns(rows: Sequence[Row]) -> list[str]:
 def _count(metric: str) -> str:
     """The column that says how many rows a metric's mean is over."""
     return f"{metric} over"
+
+
+def _with_counts(mean: Row, metrics: Sequence[str]) -> Row:
+    """Put how many rows a mean is over in its cell, where not all have one: a column each would not fit a terminal."""
+    row = {key: value for key, value in mean.items() if key not in map(_count, metrics)}
+    for name in metrics:
+        if (count := mean.get(_count(name))) and isinstance(value := row[name], float):
+            row[name] = f"{value:.4g} over {count}"
+    return row
 
 
 def mean_rows(rows: Sequence[Row], metrics: Sequence[str]) -> list[Row]:
