@@ -80,7 +80,8 @@ def suited(request: pytest.FixtureRequest, bundles: dict[str, Path]) -> Path:
 
 @pytest.fixture(autouse=True)
 def _works(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the providers be chosen on any processor."""
+    """Let the providers be chosen on any processor; where there are tiles, they have to be asked for."""
+    processor.request_tiles()
     real = choice.probe
     monkeypatch.setattr(choice, "probe", lambda one: None if one.native else real(one))
     yield
