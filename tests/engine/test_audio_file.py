@@ -16,7 +16,7 @@ from mertric import audio_file
 from mertric.audio import mix, to_mono
 from mertric.audio_file import AudioFile, read_audio
 from mertric.errors import AudioError
-from mertric.framing import ogg_problem, walk_mpeg
+from mertric.framing import ogg_problem, walk_mpeg, with_length
 from mertric.protocol import PROTOCOLS
 from mertric.resample import resample
 
@@ -476,3 +476,17 @@ def test_a_file_that_may_not_be_read(write_wav: Callable[..., Path], monkeypatch
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(AudioError, match=r"a\.wav cannot be read \(Permission denied\)\. Check the path and its perm"):
         read_audio(path)
+
+
+def test_frames_with_checksums_get_one_before_them_without() -> None:
+    """Where a checksum is said to follow, its place would be taken from the tag and the silence."""
+    frame = b"\xff\xfa\x90\x00" + bytes(413)  # layer 3, 128 kbit/s, 44.1 kHz, stereo, with a checksum
+    data = 3 * frame
+    mpeg = walk_mpeg(data)
+    assert mpeg is not None
+    assert (mpeg.begin, mpeg.frames, mpeg.told) == (0, 3, False)
+    content, _ = with_length(data, mpeg)
+    assert content[: 2 * len(frame)][:: len(frame)] == b"\xff\xff"
+    assert (content[1], content[len(frame) + 1]) == (0xFB, 0xFB)
+    assert content.index(b"Xing") == 4 + 32  # behind the side information
+    assert content[2 * len(frame) :] == data

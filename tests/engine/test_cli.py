@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,15 @@ from click.testing import CliRunner
 
 import mertric
 from mertric.cli import cli, main
-from mertric.cli.score import mean_rows
+from mertric.cli.options import make_windows
+from mertric.cli.score import _say_what_parts_of_names_paired, _terminal_columns, exit_code, mean_rows, metric_names
 from mertric.errors import InputError
 from mertric.latency import measure_latency
+from mertric.pairing import Pair
 from mertric.windows import Windows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -460,3 +463,164 @@ def test_a_system_without_a_name_for_it(run: Run, monkeypatch: pytest.MonkeyPatc
     code, _, err = run("score", "a", "b", "--csv", "-")
     assert code == 2
     assert "'-' stands for no stream on this system; name a file" in err
+
+
+@pytest.mark.parametrize("name", ["score", "passages", "embed", "bench", "study"])
+def test_how_a_model_runs_is_passed_on(
+    run: Run, write_wav: WriteWav, sound: Sound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked: list[Any] = []
+
+    def load(*arguments: Any, **options: Any) -> None:
+        asked.append((*arguments, options))
+        raise InputError("that is enough.")
+
+    monkeypatch.setattr("mertric.loading.load", load)
+    reference, estimate = write_wav("refs/fileid_1.wav", sound()), write_wav("model/fileid_1.wav", sound())
+    ratings = tmp_path / "ratings.csv"
+    ratings.write_text("file_id,model_name,DMOS,rating_0\nfileid_1,model,3,3\n", encoding="utf-8")
+    given: dict[str, list[object]] = {
+        "score": [reference, estimate],
+        "passages": [reference, estimate],
+        "embed": [reference, "-o", tmp_path / "out"],
+        "bench": [],
+        "study": ["gensvs", tmp_path, "--ratings", ratings, "--references", tmp_path / "refs"],
+    }
+    options = ["--model", "some/model", "--provider", "cpu", "--precision", "int8", "--threads", 3]
+    code, _, err = run(name, *given[name], *options)
+    assert (code, err.splitlines()[-1]) == (2, "mertric: that is enough.")
+    assert asked == [("some/model", {"provider": "cpu", "precision": "int8", "threads": 3})]
+
+
+def test_every_option_of_a_model_is_said_where_no_metric_needs_one(run: Run, folders: tuple[Path, Path]) -> None:
+    options = {
+        "--layer": "77",
+        "--model": "nowhere",
+        "--provider": "cpu",
+        "--precision": "fp32",
+        "--threads": "9",
+        "--protocol": "float",
+        "--window": "5",
+        "--overlap": "0.9",
+        "--batch-memory": "5",
+    }
+    code, _, err = run("score", *folders, "--metrics", "sdr", *(part for pair in options.items() for part in pair))
+    assert code == 0
+    assert err == f"{', '.join(options)}: not used, as no MERT metric is asked for.\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "end"), [(1, "f0"), (3, "f0, f1, f2"), (4, "f0, f1, f2 and 1 more"), (6, "f0, f1, f2 and 3 more")]
+)
+def test_rows_of_one_fault_are_counted(capsys: pytest.CaptureFixture[str], count: int, end: str) -> None:
+    rows: list[dict[str, object]] = [
+        {"status": "failed", "reason": "why", "estimate": f"f{number}", "reference": "r"} for number in range(count)
+    ]
+    assert exit_code(rows) == 2
+    assert capsys.readouterr().err == f"failed: {end}: why\n0 of {count} rows are ok.\n"
+
+
+def test_files_are_shown_where_some_rows_have_no_names() -> None:
+    named = {"reference": "r", "estimate": "e", "model": "m", "track": "t", "reason": None, "sdr": 1.0, "settings": "s"}
+    assert _terminal_columns([named, named]) == ["model", "track", "sdr"]
+    for lacking in ("model", "track"):
+        assert _terminal_columns([named, named | {lacking: None}]) == ["reference", "estimate", "sdr"]
+
+
+def test_ratios_to_interference_need_a_track_with_several_references(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = [Pair(reference=Path(name), estimate=Path("e"), track=name) for name in "ab"]
+    names = metric_names("all", alone)
+    assert not {"si_sir", "sir_v4"} & {*names}
+    assert {"mert_mse", "si_sar", "sar_v4"} < {*names}
+    assert capsys.readouterr().err == "si_sir and sir_v4 are left out: no track has several references.\n"
+    assert metric_names("si_sir, sdr,sdr", alone) == ["si_sir", "sdr"]
+    several = [Pair(reference=Path(name), estimate=Path("e"), track="one") for name in "ab"]
+    assert {"si_sir", "sir_v4"} < {*metric_names("waveform", several)}
+    assert capsys.readouterr().err == ""
+
+
+def test_how_files_pair_is_said_where_some_do_not(run: Run, write_wav: WriteWav, sound: Sound, tmp_path: Path) -> None:
+    for name in ("ref/a.wav", "ref/b.wav", "est/a.wav"):
+        write_wav(name, sound())
+    said = "Files pair as `mertric score --help` says; a manifest pairs any others."
+    code, _, err = run("score", tmp_path / "ref", tmp_path / "est", "--metrics", "waveform_mse")
+    assert (code, err.splitlines()[-1]) == (1, said)
+    write_wav("est/b.wav", sound())
+    code, _, err = run("score", tmp_path / "ref", tmp_path / "est", "--metrics", "waveform_mse")
+    assert (code, err) == (0, "")
+
+
+def test_means_of_one_model_are_over_the_files_that_they_are_over(
+    run: Run, write_wav: WriteWav, sound: Sound, tmp_path: Path
+) -> None:
+    for name in "abc":
+        write_wav(f"ref/{name}.wav", sound())
+        write_wav(f"est/{name}.wav", sound(seed=1) * (name != "c"))
+    code, out, err = run("score", tmp_path / "ref", tmp_path / "est", "--metrics", "usdr,si_sdr")
+    assert code == 1
+    assert "over 2" in out
+    assert "Some rows lack a finite value" not in err
+
+
+def test_pairs_that_differ_in_case_and_composition_alone_are_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+    names = (("Song.wav", "SONG.flac"), ("\u00fc.wav", "u\u0308.wav"))
+    pairs = [Pair(reference=Path(one), estimate=Path(other), model="m") for one, other in names]
+    _say_what_parts_of_names_paired(pairs)
+    assert capsys.readouterr().err == ""
+    _say_what_parts_of_names_paired([*pairs, Pair(reference=Path("a.wav"), estimate=Path("a_new.wav"), model="m")])
+    assert capsys.readouterr().err == ("1 of 3 pairs go by a part of the files' names, such as a.wav with a_new.wav.\n")
+
+
+def test_progress_is_of_all_that_is_done(
+    run: Run, folders: tuple[Path, Path], bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each pair once for MERT metrics, and once for those of the waveform."""
+    totals, done = [], []
+
+    @contextmanager
+    def progress(_: str, total: int) -> Iterator[Callable[[], None]]:
+        totals.append(total)
+        yield lambda: done.append(1)
+
+    monkeypatch.setattr("mertric.cli.progress.progress", progress)
+    for metrics, kinds in (("mert_mse", 1), ("usdr,waveform_mse", 1), ("mert_mse,usdr", 2)):
+        assert run("score", *folders, "--metrics", metrics, "--model", bundle)[0] == 0
+        assert totals.pop() == len(done) == 3 * kinds
+        done.clear()
+
+
+@pytest.mark.parametrize(("given", "overlap"), [(None, 0.5), (0.0, 0.0), (0.25, 0.25)])
+def test_windows_overlap_as_they_are_told(given: float | None, overlap: float) -> None:
+    assert make_windows(2.0, given) == Windows(seconds=2.0, overlap=overlap)
+
+
+def test_what_bench_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs that take 1 to 100 ms, of two clips of 2 s, after the encoder was warmed up; nothing is cut."""
+    asked: list[Any] = []
+    done: list[int] = []
+    clock = iter([time / 1000 for run in range(100) for time in (1000 * run, 1000 * run + run + 1)])
+    monkeypatch.setattr("mertric.latency.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    stub = SimpleNamespace(
+        bundle=SimpleNamespace(sample_rate=24000),
+        warm_up=lambda seconds, *, batch: asked.append((seconds, batch)),
+        embed_batch=lambda clips, **options: asked.append(([clip.size for clip in clips], options)),
+    )
+    (row,) = measure_latency(stub, seconds=[2.0], batch=2, runs=100, advance=lambda: done.append(1))  # type: ignore[arg-type]
+    assert asked == [([2.0], 2), *[([48000, 48000], {"sample_rate": 24000, "protocol": "float"})] * 101]
+    assert len(done) == 100
+    assert (row["seconds"], row["batch"], row["runs"]) == (2.0, 2, 100)
+    figures = [row[name] for name in ("min_ms", "median_ms", "p99_ms", "real_time_factor")]
+    assert figures == pytest.approx([1, 50.5, 99.01, 0.0505 / 4])
+
+
+def test_bench_says_how_far_it_is(run: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    totals, done = [], []
+
+    @contextmanager
+    def progress(_: str, total: int) -> Iterator[Callable[[], None]]:
+        totals.append(total)
+        yield lambda: done.append(1)
+
+    monkeypatch.setattr("mertric.cli.bench.progress", progress)
+    assert run("bench", "--model", bundle, "--seconds", "0.1", "--seconds", "0.2", "--runs", 3)[0] == 0
+    assert totals == [len(done)] == [6]

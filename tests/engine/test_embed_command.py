@@ -143,3 +143,10 @@ def test_embed_goes_on_after_a_file_that_cannot_be_written(
     assert "2 of 3 files embedded" in err
     written = {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert written == {f"{fits}.npz", "c.wav.npz"}
+
+
+def test_embeddings_of_windows_say_so(run: Run, folders: tuple[Path, Path], bundle: Path, tmp_path: Path) -> None:
+    options = ["--window", "0.2", "--protocol", "float", "--model", bundle]
+    assert run("embed", folders[0] / "a.wav", "-o", tmp_path / "out", *options)[0] == 0
+    with np.load(tmp_path / "out" / "a.wav.npz") as arrays:
+        assert str(arrays["settings"]).endswith("; protocol float; windows of 0.2 s, overlap 0.5")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -119,3 +120,18 @@ def test_an_output_that_nobody_reads_is_no_failed_row(bundle: Path, sound: Sound
         os.close(writer)
     assert run.returncode == 141
     assert not re.search("Traceback|Error|failed", run.stderr), run.stderr
+
+
+def test_who_listened_for_signals_does_so_again() -> None:
+    """As asyncio does, in a program that runs a command."""
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    before = signal.set_wakeup_fd(tell.fileno())
+    try:
+        with prompt():
+            pass
+        assert signal.set_wakeup_fd(before) == tell.fileno()
+    finally:
+        signal.set_wakeup_fd(before)
+        told.close()
+        tell.close()

@@ -193,3 +193,32 @@ def test_another_file_of_the_same_size_and_time_is_another(tmp_path):
     files[1].replace(files[0])
     assert files[0].stat().st_mtime_ns == 10**9
     assert journal_key({}, [files[0]]) != key
+
+
+def test_what_follows_a_line_that_was_cut_off_stands_line_by_line(tmp_path):
+    path = tmp_path / "j.jsonl"
+    Journal(path).keep("a", [OUTCOME])
+    path.write_bytes(path.read_bytes()[:-9])
+    journal = Journal(path)
+    for key in "bc":
+        journal.keep(key, [OUTCOME])
+    assert [bool(line) for line in path.read_text(encoding="utf-8").split("\n")] == [True, True, True, False]
+    assert find(Journal(path), "b") == find(Journal(path), "c") == [OUTCOME]
+
+
+def test_layers_come_in_the_order_asked_for_or_not_at_all(tmp_path):
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.keep("a", [OUTCOME, NEXT])
+    again = Journal(tmp_path / "j.jsonl")
+    assert again.find("a", METRICS, layers=[12, 13]) == [OUTCOME, NEXT]
+    for layers in ([13, 12], [12, 13, 12], [12]):
+        assert again.find("a", METRICS, layers=layers) is None
+
+
+def test_outcomes_of_other_metrics_are_none_of_these(tmp_path):
+    journal = Journal(tmp_path / "j.jsonl")
+    journal.keep("a", [OUTCOME])
+    again = Journal(tmp_path / "j.jsonl")
+    assert again.find("a", METRICS[::-1], layers=[12]) == [OUTCOME]
+    for metrics in (METRICS[:2], (*METRICS, "mert_fad")):
+        assert again.find("a", metrics, layers=[12]) is None

@@ -13,7 +13,7 @@ import pytest
 import mertric
 from mertric.cache import bundle_directory, cache_directory
 from mertric.encoder import Encoder
-from mertric.errors import BundleError, DependencyError, ExportError, OutputError, ProviderError
+from mertric.errors import BundleError, DependencyError, ExportError, InputError, OutputError, ProviderError
 from mertric.loading import DEFAULT_MODEL, find_bundle
 from mertric_export import hub_export
 
@@ -206,3 +206,18 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch, bundle: Path) ->
 
 def test_bundles_of_hub_ids_do_not_collide(cache: Path) -> None:
     assert bundle_directory("m-a-p/MERT-v1-95M") == cache / "bundles" / "m-a-p--MERT-v1-95M"
+
+
+@pytest.mark.parametrize("option", ["threads", "chunk"])
+def test_what_the_encoder_is_told(bundle: Path, option: str) -> None:
+    with pytest.raises(InputError, match=f"{option} is 0; expected"):
+        mertric.load(bundle, **{option: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", ["./model", "../model", "/model", "owner/", "owner/../model", "-x/model", "owner/.model", "~/model"]
+)
+def test_a_path_is_no_hub_id(cache: Path, exports: list[tuple[str, Path, list[str]]], name: str) -> None:
+    with pytest.raises(BundleError, match="does not exist; expected a bundle's directory or a hub id"):
+        find_bundle(name)
+    assert not exports

@@ -110,3 +110,12 @@ def test_what_is_not_text(tmp_path):
 def test_blank_lines_count_for_nothing(write):
     first, second = read_manifest(write("m.csv", "\r\n\nreference,estimate\na.wav,b.wav\n\nc.wav,d.wav\n"))
     assert (first.estimate.name, second.estimate.name) == ("b.wav", "d.wav")
+
+
+def test_true_is_no_name_of_a_file(write):
+    for row in (
+        '{"reference": true, "estimate": "e.wav"}',
+        '{"reference": "r.wav", "estimate": "e.wav", "model": false}',
+    ):
+        with pytest.raises(PairingError, match=r"array of objects .*, all text"):
+            read_manifest(write("m.json", f"[{row}]"))

@@ -455,3 +455,30 @@ def test_names_as_text(folder: Folder) -> None:
     for alone in (estimate, str(estimate)):
         with pytest.raises(PairingError, match="expected a sequence of paths, such as"):
             pair(reference, alone)  # type: ignore[arg-type]
+
+
+def test_another_stem_of_the_track_is_no_candidate(folder: Folder) -> None:
+    """So what is missing is not said to be ambiguous."""
+    reference = folder("ref", "TRACK_1/bass.wav", "TRACK_1/vocals.wav", "TRACK_2/vocals.wav")
+    estimate = folder("est", "TRACK_1/drums.wav", "TRACK_1/vocals.wav", "TRACK_2/vocals.wav")
+    problems = {problem for problem in found(pair(reference, [estimate])).values() if problem}
+    assert problems == {f"no partner in {estimate}", f"no partner in {reference}"}
+
+
+def test_a_folder_that_goes_on_with_a_name_is_no_file_of_it(folder: Folder) -> None:
+    reference = folder("ref", "song.wav", "tune.wav")
+    estimate = folder("est", "song_old/take.wav", "tune.wav")
+    assert found(pair(reference, [estimate])) == {
+        ("tune.wav", "tune.wav"): None,
+        ("song.wav", None): f"no partner in {estimate}",
+        (None, "take.wav"): f"no partner in {reference}",
+    }
+
+
+def test_a_name_goes_on_with_a_word(folder: Folder) -> None:
+    reference, estimate = folder("ref", "song.wav", "tune.wav"), folder("est", "song_.wav", "tune_(x).wav")
+    assert found(pair(reference, [estimate])) == {
+        ("song.wav", None): f"no partner in {estimate}",
+        (None, "song_.wav"): f"no partner in {reference}",
+        ("tune.wav", "tune_(x).wav"): None,
+    }

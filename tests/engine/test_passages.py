@@ -174,3 +174,44 @@ def test_files_of_other_lengths_are_refused(run: Run, bundle: Path, sound: Sound
 )
 def test_clock(seconds: float, shown: str) -> None:
     assert _clock(seconds) == shown
+
+
+def test_the_command_names_the_worst_by_each_metric(
+    run: Run, bundle: Path, sound: Sound, write_wav: WriteWav, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        mertric.Passage(start=0, end=5, mse=0.5, fad=1, layer=4, silent=("reference", "estimate")),
+        mertric.Passage(start=60, end=65, mse=0.25, fad=2, layer=4, silent=("reference", "estimate")),
+    ]
+    monkeypatch.setattr("mertric.passages.score_passages", lambda *_, **__: found)
+    file = write_wav("x.wav", sound())
+    code, out, _ = run("passages", file, file, "--model", bundle, "--json", tmp_path / "rows.json")
+    assert code == 0
+    assert "Worst by mert_mse: 0:00.0 to 0:05.0." in out
+    assert "Worst by mert_fad: 1:00.0 to 1:05.0." in out
+    assert "All of the reference and the estimate is silence." in out
+    assert {row["silent"] for row in json.loads((tmp_path / "rows.json").read_text())} == {"reference and estimate"}
+
+
+def test_what_the_command_is_told_is_what_is_computed(
+    run: Run, bundle: Path, clips: Clips, write_wav: WriteWav, tmp_path: Path
+) -> None:
+    files = [write_wav(f"{name}.wav", clip) for name, clip in zip("xy", clips, strict=True)]
+    options = ("--protocol", "float", "--provider", "cpu", "--threads", 1)
+    code, _, _ = run("passages", *files, *options, "--model", bundle, "--json", tmp_path / "rows.json")
+    assert code == 0
+    encoder = mertric.load(bundle, provider="cpu", threads=1)
+    rows = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    for protocol in ("float", "paper"):
+        expected = mertric.score_passages(*files, encoder=encoder, protocol=protocol)
+        same = [row["mert_mse"] for row in rows] == [one.mse for one in expected]
+        assert same == (protocol == "float")
+    assert {row["settings"] for row in rows} == {describe(encoder, protocol="float")}
+
+
+def test_lengths_are_rounded_to_whole_frames(encoder: Encoder, sound: Sound) -> None:
+    """0.25 s are 18.75 frames, and 0.09 s are 6.75."""
+    clip = sound(RATE)
+    first, second, *_ = mertric.score_passages(clip, clip, encoder=encoder, sample_rate=RATE, seconds=0.25, hop=0.09)
+    assert first.end == pytest.approx((18 * 320 + 400) / RATE)
+    assert second.start == pytest.approx(7 * 320 / RATE)

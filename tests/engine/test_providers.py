@@ -404,3 +404,33 @@ def test_bench_measures_each_length(bundle: Path, tmp_path: Path) -> None:
     for row in rows:
         assert 0 < row["min_ms"] <= row["median_ms"] <= row["p99_ms"]
         assert row["real_time_factor"] == pytest.approx(row["median_ms"] / 1000 / (row["seconds"] * 2))
+
+
+def test_doctor_says_how_many_kernels_were_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = SimpleNamespace(cache_directory="place", seconds=1.5, compiled=2, kernels=["one", "two", "three"])
+    monkeypatch.setattr(diagnosis, "compile_report", lambda: report)
+    (row,) = diagnosis._kernels()
+    assert row["detail"] == "first calls took 1.50 s, 2 of 3 compiled; place"
+    report.cache_directory = ""
+    assert diagnosis._kernels()[0]["detail"].endswith("; memory only, no cache directory is writable")
+
+
+def test_threads_are_those_asked_for_whichever_provider_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "probe", lambda _: None)
+    for name in ("auto", "cpu"):
+        assert [choose_device(name, "fp32", threads=threads).threads for threads in (2, None)] == [2, None]
+
+
+def test_the_cpu_does_without_optimisations_that_make_it_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = FakeRuntime(providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(session, "_onnxruntime", lambda: runtime)
+    assert probe(PROVIDERS["cpu"]) is None
+    assert runtime.opened[0]["disabled_optimizers"] == ["SkipLayerNormFusion", "MatmulTransposeFusion"]
+
+
+def test_a_failure_says_what_onnx_runtime_says(bundle: Path) -> None:
+    opened = session.Session(bundle / "fp32" / "frontend.onnx", ["features"], device=choose_device("cpu", "fp32"))
+    wrong = {"windows": np.zeros((1, 3, 2), np.float32), "weights": np.zeros((1, 2, 2), np.float32)}
+    with pytest.raises(ProviderError) as raised:
+        opened.run(wrong)
+    assert session.first_line(raised.value.__cause__) in str(raised.value)  # type: ignore[arg-type]

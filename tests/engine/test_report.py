@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mertric.output import replacing
 from mertric.report import show_table, write_csv, write_json, write_text
 
 
@@ -174,3 +175,24 @@ def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Closed())
     with pytest.raises(BrokenPipeError):
         show_table([{"a": 1}], ["a"])
+
+
+def test_an_ending_may_be_as_long_as_a_name(tmp_path: Path) -> None:
+    path = tmp_path / ("a." + 250 * "x")
+    write_text(path, "text")
+    assert path.read_text(encoding="utf-8") == "text"
+    assert os.listdir(tmp_path) == [path.name]  # noqa: PTH208
+
+
+def test_processes_that_write_one_file_have_a_temporary_one_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "rows.csv"
+    with replacing(path) as first:
+        first.write_text("first")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 2**22 + 1)
+            with replacing(path) as second:
+                second.write_text("second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"

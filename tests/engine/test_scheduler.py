@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from dataclasses import replace
@@ -14,7 +15,9 @@ import pytest
 from mertric.encoder import Encoder
 from mertric.errors import AudioError, InputError, ProviderError
 from mertric.providers import PROVIDERS
+from mertric.read_ahead import ReadAhead
 from mertric.scheduler import Scheduler
+from mertric.windows import Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -296,3 +299,30 @@ def test_a_clip_for_which_there_is_no_memory_costs_itself_alone() -> None:
     assert [one.embeddings is not None for one in found] == [True, False, False, True]
     assert found[1].problem == "memory ran out (of 8 GiB). Use shorter clips or smaller batches."
     assert found[2].problem == "memory ran out. Use shorter clips or smaller batches."
+
+
+def test_from_the_memory_given_on_no_clip_is_begun() -> None:
+    samples = np.zeros(100, np.float32)
+    begun = [threading.Event() for _ in range(3)]
+
+    def read(number: int) -> NDArray[np.float32]:
+        begun[number].set()
+        return samples
+
+    reads = [functools.partial(read, number) for number in range(3)]
+    with ReadAhead(reads, threads=1, clips=3, memory=samples.nbytes) as clips:
+        assert clips.take() is samples
+        assert not begun[1].wait(0.2)
+        clips.release(samples.nbytes)
+        assert begun[1].wait(10)
+        assert not begun[2].wait(0.2)
+        assert clips.take() is samples
+        assert clips.take() is samples
+        assert clips.take() is None
+
+
+def test_clips_in_windows_run_one_by_one() -> None:
+    """A batch knows of no windows."""
+    stub = Stub()
+    assert run(stub, clips(100, 100, 100), windows=Windows(seconds=1)) == [1, 2, 3]
+    assert stub.runs == [[100]] * 3

@@ -5,6 +5,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,3 +140,39 @@ def test_a_bound_session_runs_in_one_thread_whoever_asks(bundle: Path, monkeypat
 def test_a_graph_that_a_precision_lacks(bundle: Path) -> None:
     with pytest.raises(ProviderError, match=r"no encoder.flash.onnx in fp32, which cpu was to run; there are clips"):
         session(bundle / "fp32" / "encoder.flash.onnx", ["state_1"])
+
+
+def test_sizes_that_a_session_still_knows_by_name_are_those_given() -> None:
+    """As of an output whose shape ONNX Runtime does not infer."""
+    places: dict[str, list[int]] = {}
+
+    class Value:
+        def __init__(self, name: str, shape: list[Any]) -> None:
+            self.name, self.shape, self.type = name, shape, "tensor(float)"
+
+    class Opened:
+        def get_inputs(self) -> list[Value]:
+            return [Value("x", [2, "frames"])]
+
+        def get_outputs(self) -> list[Value]:
+            return [Value("y", ["batch", "frames", 64]), Value("unwanted", ["other"])]
+
+        def io_binding(self) -> Any:
+            def bind(name: str, value: list[int]) -> None:
+                places[name] = value
+
+            return SimpleNamespace(bind_ortvalue_input=bind, bind_ortvalue_output=bind)
+
+    allocate = SimpleNamespace(ortvalue_from_shape_and_type=lambda shape, *_: shape)
+    runtime = SimpleNamespace(OrtValue=allocate)
+    BoundSession(runtime, Opened(), ["y"], device="cpu", sizes={"batch": 2, "frames": 9})
+    assert places == {"x": [2, 9], "y": [2, 9, 64]}
+
+
+@pytest.mark.parametrize("threads", [1, 3, None])
+def test_a_session_has_the_threads_asked_for(bundle: Path, threads: int | None) -> None:
+    """They rest after a run, and the memory of shapes that differ is not planned ahead."""
+    options = session(bundle / "fp32" / FRONTEND, ["features"], threads)._session.get_session_options()
+    assert options.intra_op_num_threads == (threads or 0)
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+    assert not options.enable_mem_pattern

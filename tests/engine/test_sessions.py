@@ -77,3 +77,21 @@ def test_what_fails_after_all_were_let_go_of_says_why() -> None:
     with pytest.raises(ProviderError, match="no"):
         sessions.open("a")
     assert "a" not in sessions
+
+
+def test_a_failure_leaves_what_was_opened_after_all_were_let_go() -> None:
+    opened: list[str] = []
+
+    def opener(key: str) -> Any:
+        opened.append(key)
+        if len(opened) > 1:
+            return "second"
+        sessions.close()
+        assert sessions.open(key) == "second"
+        raise ValueError("of the first")
+
+    sessions: Sessions[str] = Sessions(opener)
+    with pytest.raises(ValueError, match="of the first"):
+        sessions.open("a")
+    assert dict(sessions) == {"a": "second"}
+    assert len(opened) == 2

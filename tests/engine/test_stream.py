@@ -294,3 +294,14 @@ def test_a_stream_of_another_scale_is_warned_of_once(encoder: Encoder, sound: So
         warnings.simplefilter("error")
         encoder.stream(sample_rate=RATE, protocol="float").push(32768 * sound(RATE))
         encoder.stream(sample_rate=RATE, protocol="paper").push(sound(RATE))
+
+
+def test_a_long_push_is_let_go(encoder: Encoder, sound: Sound) -> None:
+    """What is kept of it is no view of all of it."""
+    stream = encoder.stream(sample_rate=RATE, seconds=0.5, layers=[1])
+    stream.push(np.zeros(400, np.float32))
+    tracemalloc.start()
+    stream.push(sound(60 * RATE))
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 1 << 20

@@ -288,3 +288,20 @@ def test_the_layer_that_follows_listeners_best(gensvs, bundle, encoder, tmp_path
         assert f"{name}, all: layer {best} follows listeners best" in " ".join(result.stdout.split())
     assert [row["layer"] for row in rows if row["metric"] == "sdr"] == [""]
     assert r"mert\_mse@4 & " in (tmp_path / "t.tex").read_text()
+
+
+def test_a_folder_within_the_references_is_no_model(tmp_path):
+    """Though it is the fuller one of both."""
+    for name in ("refs/fileid_1.wav", "refs/more/fileid_2.wav", "refs/more/fileid_3.wav", "m/fileid_1.wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    pairs = find_pairs(STUDIES["gensvs"], tmp_path, references=tmp_path / "refs", estimates=None)
+    assert {pair.model for pair in pairs} == {"m"}
+
+
+def test_the_metrics_are_those_of_the_papers_tables():
+    common = ("mert_mse", "mert_fad", "sdr", "si_sdr")
+    errors = ("spectrogram_mse", "waveform_mse")
+    assert STUDIES["gensvs"].metrics == (*common, *errors)
+    assert STUDIES["bakeoff"].metrics == (*common, "si_sir", "si_sar", *errors)
+    assert {name: study.by for name, study in STUDIES.items()} == {"gensvs": "model_type", "bakeoff": "stem"}

@@ -8,9 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+import mertric.session
 from mertric.bound import BoundSession
+from mertric.bundle import encoder_graph
+from mertric.device import Device
 from mertric.encoder import Encoder
 from mertric.providers import PROVIDERS, FixedShapes
 from mertric.session import Session
@@ -131,3 +135,29 @@ def test_a_recording_waits_for_the_runs_of_other_threads(
         encoder._network.fix(1, 10, (4,))
         other.result()
     assert beside[0] == (0 if nvidia else 1)
+
+
+@pytest.mark.parametrize("nvidia", [True, False])
+def test_opening_and_running_on_a_gpu_take_turns(bundle: Path, monkeypatch: pytest.MonkeyPatch, nvidia: bool) -> None:
+    """Of a session and of the small model that tells whether a provider works."""
+    provider = replace(PROVIDERS["cpu"], nvidia=nvidia)
+    turns, seen = Turns(), []
+    run, opened = Session._run, mertric.session._open
+
+    def note_run(self: Session, inputs: Any) -> Any:
+        seen.append(("run", turns._together))
+        return run(self, inputs)
+
+    def note_open(*arguments: Any) -> Any:
+        seen.append(("open", turns._together))
+        return opened(*arguments)
+
+    monkeypatch.setattr(mertric.session, "_TURNS", turns)
+    monkeypatch.setattr(mertric.session, "_open", note_open)
+    monkeypatch.setattr(Session, "_run", note_run)
+    device = Device(provider=provider, precision="fp32", threads=1)
+    session = Session(bundle / "fp32" / encoder_graph("fused"), ["state_1"], device=device)
+    session.run({"state_0": np.zeros((1, 3, 64), np.float32)})
+    mertric.session.square_unit_matrix(provider)
+    assert seen == [(what, int(nvidia)) for what in ("open", "run", "open")]
+    assert turns._together == 0

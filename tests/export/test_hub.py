@@ -348,3 +348,31 @@ def test_the_released_models_are_pinned() -> None:
     assert small.sha256 == "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd"
     assert large.revision == "57744365a426add51b060b9b166a6f9d4fd0cafe"
     assert {small.license, large.license} == {"CC-BY-NC-4.0"}
+
+
+def test_a_damaged_file_in_the_cache_is_found_without_a_recorded_digest(client: Client) -> None:
+    """The cache calls it by the digest that the Hub gave for it."""
+    weights = (client.fetch(revision=COMMIT).directory / "pytorch_model.bin").resolve()
+    if weights.name == "pytorch_model.bin":
+        pytest.skip("no symbolic links here")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    client.hub.requests.clear()
+    with pytest.raises(CheckpointError, match=rf"got {hashlib.sha256(content).hexdigest()}, expected {weights.name}"):
+        client.fetch(revision=COMMIT)
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    asked: dict[str, Any] = {}
+
+    def model_info(*_: Any, **options: Any) -> Any:
+        asked.update(options)
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    with pytest.raises(CheckpointError, match=r"is not whole in the cache and cannot be fetched: no answer\. Connect"):
+        client.fetch()
+    assert asked["timeout"] == 30

@@ -143,3 +143,19 @@ def test_what_cannot_be_verified_with(
     write_wav("e/b.wav", sound(5000))
     with pytest.raises(PairingError, match=r"b\.wav has no partner in \S+r; expected pairs only\. Leave it out"):
         read_material(tmp_path / "r", tmp_path / "e")
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_the_worst_pair_is_that_of_the_largest_change(monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]) -> None:
+    rng = np.random.default_rng(0)
+    states = {name: rng.standard_normal((9, 4)).astype(np.float32) for name in "rab"}
+
+    def measure(_: Any, __: Any, clip: str) -> Any:
+        return (0.0, 0.0), (states[clip], states[clip] * (1.5 if clip == "b" else 1.01 if clip == "a" else 1))
+
+    monkeypatch.setattr(comparison, "_measure", measure)
+    clips: Any = {name: name for name in "rab"}
+    material = Material(description="three clips", clips=clips, pairs=tuple(("r", name) for name in names))
+    encoder: Any = None
+    found = comparison.compare(encoder, encoder, material)
+    assert (found.worst_pair, found.pairs, found.material) == ("r and b", 2, "three clips")

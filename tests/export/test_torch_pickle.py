@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -292,3 +293,13 @@ def test_agrees_with_torch(path: Path) -> None:
     torch.save(tensors, path, _use_new_zipfile_serialization=False)
     with pytest.raises(CheckpointError, match=r"before 1\.6"):
         read_torch_pickle(path)
+
+
+def test_a_storage_without_a_checksum_is_taken(path: Path) -> None:
+    """0 stands where none was computed, as `torch.serialization.set_crc32_options` allows."""
+    torch_file({"a": VALUES}).write(path)
+    checksum = zlib.crc32(VALUES.tobytes()).to_bytes(4, "little")
+    content = path.read_bytes()
+    assert content.count(checksum) == 2  # before the storage, and in the directory of the zip
+    path.write_bytes(content.replace(checksum, bytes(4)))
+    np.testing.assert_array_equal(read_torch_pickle(path)["a"].array, VALUES)

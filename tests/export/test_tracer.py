@@ -257,3 +257,26 @@ class TestOptimum:
         tensors = {**checkpoint.tensors, name: np.roll(checkpoint.tensors[name], 1)}
         with pytest.raises(ExportError, match="differs from its checkpoint"):
             compare(dataclasses.replace(checkpoint, tensors=tensors), traced.path / MODEL)
+
+
+def test_a_hub_id_is_traced_at_the_revision_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def fetch(model: str, **options: Any) -> Any:
+        asked.update(options, model=model)
+        return SimpleNamespace(directory=tmp_path, weights="w", revision="c" * 40, license="MIT")
+
+    monkeypatch.setattr(tracer, "made_with", dict)
+    monkeypatch.setattr(tracer, "fetch", fetch)
+    monkeypatch.setattr(tracer, "trace_checkpoint", lambda *_, **options: options)
+    for revision in ("v2", None):
+        found: Any = tracer.trace_model("someone/model", tmp_path / "out", revision=revision)
+        assert (asked["model"], asked["revision"]) == ("someone/model", revision)
+        assert (found["weights"], found["force"]) == ("w", False)
+        assert found["provenance"] == Provenance(model="someone/model", revision="c" * 40, license="MIT")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "other").touch()
+    asked.clear()
+    with pytest.raises(ExportError, match="exists already"):
+        tracer.trace_model("someone/model", tmp_path / "out")
+    assert not asked  # nothing is fetched for a place that is taken

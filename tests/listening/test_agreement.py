@@ -167,3 +167,16 @@ def test_icc_of_items_with_equal_means():
     for _ in range(50):
         tenths = [generator.permutation([0.1, 0.2, 0.4, 0.7]) for _ in range(5)]
         assert intraclass_correlation(tenths) == (pytest.approx(-1 / 3), None)
+
+
+def test_only_items_with_two_ratings_are_counted():
+    units = [*raters(10, 3, noise=1.0), {"p0": 1.0}, {"alone": 2.0}]
+    found = agreement(units, splits=5)
+    assert (found.items, found.raters, found.ratings) == (10, 3, 30)
+
+
+def test_a_ceiling_is_the_root_of_a_low_reliability_too():
+    found = agreement(raters(4000, 4, noise=4.0), splits=20)
+    assert found.split_half_pearson == pytest.approx(1 / 5, abs=0.05)
+    assert found.ceiling_pearson == found.split_half_pearson**0.5
+    assert found.ceiling_spearman == found.split_half_spearman**0.5

@@ -90,3 +90,9 @@ def test_metrics_without_relation_keep_their_sign_in_resamples():
     assert min(first) < 0
     expected = np.quantile(np.subtract(first, second), [0.025, 0.975])
     assert (pearson.low, pearson.high) == pytest.approx(tuple(expected))
+
+
+def test_steigers_test_is_of_four_items_and_more():
+    a, b, y = [1.0, 2.0, 4.0, 3.0], [2.0, 1.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.5]
+    assert all(one.steiger_p is not None for one in compare(a, b, y)[:2])
+    assert all(one.steiger_p is None for one in compare(a[1:], b[1:], y[1:]))

@@ -357,3 +357,148 @@ def test_items_outside_all_groups_are_counted(write):
     result = run(path, path, "--by", "stem", "--bootstrap", 0)
     assert "note: 5 of 9 rated estimates have no stem: they are in 'all' alone" in result.stdout
     assert "have no" not in run(path, path, "--by", "model", "--bootstrap", 0).stdout
+
+
+def test_one_layer_that_goes_the_wrong_way_is_noted(write, tmp_path):
+    """What a metric is to do is known by its name without the layer."""
+    generator = np.random.default_rng(1)
+    scores, ratings = ["model,track,layer,mert_mse,sdr"], ["model,track,rating"]
+    for track in range(12):
+        x, noise = generator.normal(size=2)
+        scores += [f"a,t{track},{layer},{sign * x},{x + noise}" for layer, sign in ((0, 1), (1, -1))]
+        ratings.append(f"a,t{track},{x + 0.1 * generator.normal()}")
+    files = write("s.csv", "\n".join(scores)), write("r.csv", "\n".join(ratings))
+    out = tmp_path / "out.json"
+    for layer in (0, 1):
+        run(*files, "--compare", f"mert_mse@{layer}", "sdr", "--bootstrap", 0, "--json", out)
+        notes = {row["note"] for row in json.loads(out.read_text()) if row["kind"] == "comparison"}
+        note = f"mert_mse@{layer}: the sign of the correlation is not that of a measure of quality"
+        assert notes == {None if layer else note}
+
+
+def test_items_that_have_an_id_alone_are_tracks_of_their_own(write, tmp_path):
+    values = np.random.default_rng(1).normal(size=(2, 8))
+    scores = write("s.csv", "\n".join(["id,sdr", *(f"item{n},{value}" for n, value in enumerate(values[0]))]))
+    ratings = write("r.csv", "\n".join(["id,rating", *(f"item{n},{value}" for n, value in enumerate(values[1]))]))
+    out = tmp_path / "out.csv"
+    run(scores, ratings, "--bootstrap", 50, "--csv", out)
+    (row,) = rows_of(out)
+    assert (row["level"], row["n"], row["tracks"]) == ("item", "8", "8")
+    assert float(row["spearman_low"]) < float(row["spearman_high"])
+
+
+def test_two_models_have_a_row_that_says_they_are_few(write, tmp_path):
+    generator = np.random.default_rng(1)
+    names = [(model, track) for model in "ab" for track in range(6)]
+    table = ["model,track,sdr,rating", *(f"{m},t{t},{generator.normal()},{generator.normal()}" for m, t in names)]
+    both, out = write("both.csv", "\n".join(table)), tmp_path / "out.csv"
+    run(both, both, "--bootstrap", 0, "--csv", out)
+    notes = {row["level"]: row["note"] for row in rows_of(out)}
+    assert notes == {"item": "", "system": "n = 2, at least 3 are needed"}
+
+
+def test_a_note_on_few_tracks_stands_behind_what_else_is_noted(write, tmp_path):
+    """Ranks hold infinities, of which Pearson's coefficient has too few finite values."""
+    table = ["model,track,sdr,rating"]
+    for number, (value, rating) in enumerate([("inf", 4), ("inf", 5), (1, 1), (2, 3)]):
+        table.append(f"a,t{number},{value},{rating}")
+    both, out = write("both.csv", "\n".join(table)), tmp_path / "out.csv"
+    run(both, both, "--bootstrap", 50, "--csv", out)
+    (row,) = rows_of(out)
+    assert row["note"] == (
+        "Pearson: n = 2, at least 3 are needed; intervals are resampled from 4 tracks and say little"
+    )
+
+
+def test_the_seed_is_that_of_the_halvings_too(write, tmp_path):
+    generator = np.random.default_rng(1)
+    table = ["model,track,rater,rating"]
+    table += [f"a,t{track},p{rater},{generator.normal()}" for track in range(9) for rater in range(5)]
+    scores = write("s.csv", "\n".join(["model,track,sdr", *(f"a,t{n},{generator.normal()}" for n in range(9))]))
+    ratings, out = write("r.csv", "\n".join(table)), tmp_path / "out.json"
+    found = []
+    for seed in (1, 1, 2):
+        run(scores, ratings, "--bootstrap", 0, "--seed", seed, "--json", out)
+        (agreed,) = (row for row in json.loads(out.read_text()) if row["kind"] == "agreement")
+        found.append(agreed["split_half_pearson"])
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_greatest_magnitude_is_bold_whatever_its_sign(write, tmp_path):
+    generator = np.random.default_rng(1)
+    table = ["model,track,mert_mse,sdr,rating"]
+    for number in range(30):
+        quality, noise = generator.normal(size=2)
+        table.append(f"a,t{number},{-quality},{quality + noise},{quality}")
+    both, tex = write("both.csv", "\n".join(table)), tmp_path / "t.tex"
+    run(both, both, "--level", "item", "--bootstrap", 0, "--latex", tex)
+    better, worse = (line for line in tex.read_text().splitlines() if line.startswith(("sdr", r"mert\_mse")))
+    assert better == r"mert\_mse & " + " & ".join([r"\textbf{\boldmath$-1.00$}"] * 3) + r" \\"
+    assert "textbf" not in worse
+
+
+def test_names_of_groups_are_escaped_for_latex(write, tmp_path):
+    name = r"a\b_50%&#~^{}$"
+    table = ["model\ttrack\tsdr\trating", *(f"{name}\tt{n}\t{n}\t{n * n}" for n in range(5))]
+    both, tex = write("both.csv", "\n".join(table)), tmp_path / "t.tex"
+    run(both, both, "--by", "model", "--bootstrap", 0, "--latex", tex)
+    shown = r"a\textbackslash{}b\_50\%\&\#\textasciitilde{}\textasciicircum{}\{\}\$"
+    assert rf"\multicolumn{{3}}{{c}}{{{shown}}}" in tex.read_text()
+    assert rf"over items ({shown} 5, all 5)" in tex.read_text()
+
+
+def test_a_value_outside_of_its_interval_has_no_error_on_that_side():
+    """As percentiles of resamples can leave it."""
+    from mertric.listening.plots import _with_errors
+
+    def result(value, low, high):
+        none = Coefficient()
+        found = Correlation(Coefficient(value, 0.1, low, high), none, none, 9, 9, 0, 0)
+        return Result("all", "item", Metric("sdr"), 9, found)
+
+    values, errors = _with_errors([result(0.9, 0.5, 0.8), result(0.4, 0.5, 0.8), result(0.4, None, None)])
+    np.testing.assert_array_equal(values, [0.9, 0.4, 0.4])
+    np.testing.assert_allclose(errors, [[0.4, 0, 0], [0, 0.4, 0]])
+
+
+def test_infinite_and_missing_scores_leave_the_line_through_the_others(write, tmp_path):
+    pytest.importorskip("matplotlib")
+    import matplotlib.axes
+
+    drawn = []
+    table = ["model,track,sdr,rating", *(f"a,t{n},{value},{n}" for n, value in enumerate(["inf", "", 1, 2, 4, 3]))]
+    both = write("both.csv", "\n".join(table))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.axes.Axes, "plot", lambda _, x, y, **__: drawn.append((x, y)))
+        run(both, both, "--bootstrap", 0, "--plots", tmp_path / "plots")
+    ((x, y),) = drawn
+    np.testing.assert_array_equal(x, [1, 2, 3, 4])
+    assert np.isfinite(y).all()
+
+
+def test_five_of_those_left_out_are_named_and_the_rest_counted(write):
+    for count, end in ((5, "a/t8/bass"), (6, "a/t8/bass and 1 more")):
+        scores = ["model,track,stem,sdr", *(f"a,t{n},bass,{n}" for n in range(4 + count))]
+        ratings = ["model,track,stem,rating", *(f"a,t{n},bass,{n}" for n in range(4))]
+        files = write("s.csv", "\n".join(scores)), write("r.csv", "\n".join(ratings))
+        message = f"{count} scores without a rating, left out: a/t4/bass, a/t5/bass, a/t6/bass, a/t7/bass, {end}\n"
+        assert message in run(*files, "--bootstrap", 0).stderr
+
+
+def test_rows_of_the_bakeoff_with_three_violations_are_kept_unless_told(write):
+    header = "session_uuid,track,stem type,a,b,c,violation_total\n"
+    ratings = write("r.csv", header + "".join(f"s{n},t{n},bass,{10 * n},{n},{5 * n},{n + 1}\n" for n in range(5)))
+    scores = write("s.csv", "model,track,stem,sdr\n" + "".join(f"{m},t{n},bass,{n}\n" for m in "abc" for n in range(5)))
+    assert "2 of 5 rows have violation_total above 3" in run(scores, ratings, "--bootstrap", 0).stdout
+    found = run(scores, ratings, "--bootstrap", 0, "--max-violations", 2)
+    assert "3 of 5 rows have violation_total above 2" in found.stdout
+
+
+def test_small_p_values_are_not_shown_as_zero():
+    from mertric.cli.correlate import _cell
+
+    assert (_cell("steiger_p", 1.23e-7), _cell("bootstrap_p", 0.5), _cell("difference", 1.23e-7)) == (
+        "1.2e-07",
+        "0.5",
+        " 0.000",
+    )

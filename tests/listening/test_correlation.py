@@ -244,3 +244,17 @@ def test_a_resample_that_is_constant_but_for_rounding_is_undefined():
         weights = np.zeros((1, 9))
         weights[0, 3] = 9
         assert np.isnan(weighted_pearson(x, y, weights)[0])
+
+
+def test_systems_count_the_items_that_their_means_leave_out():
+    x = [1.0, 2, 3, 4, 5, 6, np.inf, np.nan, np.nan]
+    found = correlate_systems(x, np.arange(9.0), list("abcabcabc"))
+    assert (found.n, found.infinite, found.missing) == (3, 1, 2)
+
+
+def test_no_correlation_is_above_one_by_rounding():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        x = generator.normal(size=12)
+        (found,) = weighted_pearson(x, 3 * x + 1, np.ones((1, 12)))
+        assert 1 - 1e-12 < found <= 1

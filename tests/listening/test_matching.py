@@ -290,3 +290,30 @@ def test_rows_without_a_layer_beside_rows_with_one(write):
     joined = match(scores, read_ratings(write("r.csv", "model,track,rating\nm,a,1\nm,b,2\nn,a,3\nn,b,4\n")))
     assert list(map(str, joined.metrics)) == ["mert_mse@12", "mert_mse"]
     np.testing.assert_array_equal(joined.metrics[Metric("mert_mse")], [np.nan, np.nan, 5, 6])
+
+
+def test_an_items_track_is_that_of_its_scores_where_ratings_have_an_id_alone(write):
+    scores = read_scores(write("s.csv", "id,model,track,stem,sdr\nx,a,t1,bass,1\ny,a,t2,bass,2\n"))
+    ratings = read_ratings(write("r.csv", "id,rating\nx,3\ny,4\n"))
+    items = match(scores, ratings).items
+    assert [(item.id, item.model, item.track, item.stem) for item in items] == [
+        ("x", "a", "t1", "bass"),
+        ("y", "a", "t2", "bass"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["m1/a.wav", "m1\\a.wav", "m1/a", "m1\\a"])
+def test_ids_meet_paths_of_windows(write, name):
+    scores = read_scores(write("s.csv", "estimate,sdr\nD:\\out\\m1\\a.wav,1\nD:\\out\\m2\\a.wav,2\n"))
+    found = match(scores, read_ratings(write("r.csv", f"id,rating\n{name},3\n")))
+    assert found.metrics[Metric("sdr")].tolist() == [1]
+
+
+@pytest.mark.parametrize("column", ["frames", "samples", "seconds", "duration", "sample_rate", "channels", "group_id"])
+def test_what_counts_and_measures_clips_is_no_metric(write, column):
+    assert read_scores(write("s.csv", f"model,track,{column},sdr\na,t,5,1\na,u,6,2\n")).metrics == ("sdr",)
+
+
+def test_a_track_that_is_named_goes_before_the_folders():
+    item = identify({"estimate": "out/IRM1/A - B/vocals.wav", "track": "t"})
+    assert (item.model, item.track, item.stem) == ("IRM1", "t", "vocals")

@@ -210,3 +210,42 @@ def test_participants_of_equal_answers_are_several(write):
     again = read_ratings(write("mushra.csv", MUSHRA + "t,30,u1,song1_vocals,modelA,100,100,\n"))
     assert again.items[0].by_rater == {"u1": 90.0, "u2": 60.0}
     assert not any("again" in note for note in again.notes)
+
+
+def test_an_id_may_come_with_a_model_and_a_stem(write):
+    ratings = read_ratings(write("r.csv", "id,model,stem,model_type,rating\nx1,a,bass,new,3\nx2,b,drums,old,4\n"))
+    found = [(rating.item.id, rating.item.model, rating.item.stem, rating.item.model_type) for rating in ratings.items]
+    assert found == [("x1", "a", "bass", "new"), ("x2", "b", "drums", "old")]
+
+
+@pytest.mark.parametrize(("given", "reported"), [(3.0009, False), (3.01, True), (2.99, True)])
+def test_a_mean_that_differs_by_a_hundredth_is_reported(write, given, reported):
+    ratings = read_ratings(write("r.csv", f"file_id,model_name,DMOS,rating_0,rating_1\nfileid_1,a,{given},2,4\n"))
+    assert bool(ratings.problems) == reported
+    assert ratings.items[0].mean == 3
+
+
+def test_a_trials_stem_is_spelled_small(write):
+    ratings = read_ratings(write("r.csv", "session_uuid,trial_id,rating_stimulus,rating_score\nu,song/Vocals,a,50\n"))
+    assert ratings.items[0].item == Item(model="a", track="song", stem="vocals")
+
+
+def test_a_webmushra_export_without_anything_of_its_participants(write):
+    rows = "\n".join(f"test,song,a,{score}" for score in (40, 50, 60))
+    header = "session_test_id,trial_id,rating_stimulus,rating_score"
+    ratings = read_ratings(write("r.csv", f"{header}\n{rows}\n"))
+    assert (ratings.items[0].mean, len(ratings.items[0].by_rater)) == (50, 3)
+    assert not ratings.raters_known
+    assert ratings.notes == ()
+
+
+@pytest.mark.parametrize("column", ["rater", "subject", "listener", "session_uuid"])
+def test_what_a_column_of_raters_may_be_called(write, column):
+    ratings = read_ratings(write("r.csv", f"id,{column},rating\nx,ann,1\nx,ann,3\nx,bob,5\n"))
+    assert ratings.raters_known
+    assert dict(ratings.items[0].by_rater) == {"ann": 2, "bob": 5}
+
+
+def test_a_file_id_alone_does_not_make_it_gensvs(write):
+    ratings = read_ratings(write("r.csv", "file_id,model,rating_0\nfileid_1,a,3\n"))
+    assert (ratings.format, ratings.items[0].item.stem) == ("wide", "")

@@ -9,9 +9,11 @@ import pytest
 from mertric.errors import InputError
 from mertric.metrics import batch
 from mertric.metrics.batch import frechet_distances
+from mertric.metrics.curves import frechet_curve
 from mertric.metrics.fad_infinity import fad_infinity
 from mertric.metrics.frechet import frechet_distance
 from mertric.metrics.gaussian import gaussian_of
+from mertric.metrics.kernel_distance import kernel_audio_distance
 from mertric.metrics.per_file import per_file_frechet_distances
 from mertric.metrics.prepared import PreparedEmbedding, prepare
 
@@ -197,3 +199,16 @@ def test_elements_made_at_each_access() -> None:
     references, estimates = CLIPS * 3, [clip + index for index, clip in enumerate(CLIPS * 3)]
     expected = frechet_distances(references, estimates, workers=1)
     np.testing.assert_array_equal(frechet_distances(Made(references), Made(estimates), workers=1), expected)
+
+
+def test_workers_that_cannot_be_are_refused_everywhere() -> None:
+    x = np.random.default_rng(0).standard_normal((9, 3))
+    for call in (
+        lambda: frechet_distances([x], [x], workers=0),
+        lambda: per_file_frechet_distances(x, [x], workers=0),
+        lambda: frechet_curve(x, x, window=3, hop=1, frame_rate=1, workers=0),
+        lambda: kernel_audio_distance(x, x + 1, workers=0),
+        lambda: fad_infinity(x, x, least=2, steps=2, workers=0),
+    ):
+        with pytest.raises(InputError, match="workers is 0; expected at least 1"):
+            call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -236,3 +237,22 @@ def test_a_forked_process_gets_a_second_thread_of_its_own() -> None:
         side_by_side(int, int)
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_an_error_of_the_first_waits_for_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may still write to what both share."""
+    monkeypatch.setattr(parallel, "cores", lambda: 2)
+    begun, done = threading.Event(), threading.Event()
+
+    def first() -> None:
+        assert begun.wait(30)
+        raise ValueError("of the first")
+
+    def second() -> None:
+        begun.set()
+        time.sleep(0.2)
+        done.set()
+
+    with pytest.raises(ValueError, match="of the first"):
+        side_by_side(first, second)
+    assert done.is_set()

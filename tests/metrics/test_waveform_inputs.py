@@ -164,3 +164,8 @@ def test_silence_is_named():
         check_sounding(np.zeros((2, 5)), "estimate")
     with pytest.raises(UndefinedMetricError, match=r"^channel 1 of the reference is silent$"):
         check_sounding(np.array([[0.0, 1.0], [0.0, 0.0]]), "reference")
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (2, 2)])
+def test_as_many_samples_as_channels_are_enough(shape: tuple[int, ...]) -> None:
+    assert waveform_mse(np.zeros(shape), np.ones(shape)) == 1
