@@ -51,14 +51,14 @@ def writing(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a file beside `path`, of the same ending, that takes its place when the block ends without an error.
 
-    Folders above are made where they are missing.
+    Folders above are made where they are missing; of a link, what it points to is replaced.
 
     Raises
     ------
     OutputError
         The file system refuses.
     """
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # which has an answer to a link to itself too: the link
     digest = zlib.crc32(os.fsencode(target.name))  # the name itself may be as long as a name can be
     partial = target.with_name(f".{os.getpid()}.{digest:08x}{target.suffix[:8]}")
     with writing(path):

@@ -88,6 +88,7 @@ def test_the_command(cache: Path, tmp_path: Path) -> None:
     for part in (
         "Making an untrained model",
         "musical noise",
+        "\n16 s of audio scored in ",
         "real-time factor",
         "These weights are untrained, so the figures show that the tool works and say nothing about quality.",
         "mertric score REFERENCE ESTIMATE...",

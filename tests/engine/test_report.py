@@ -196,3 +196,13 @@ def test_processes_that_write_one_file_have_a_temporary_one_each(
                 second.write_text("second")
         assert path.read_text() == "second"
     assert path.read_text() == "first"
+
+
+def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "loop.csv"
+    try:
+        path.symlink_to(path)
+    except OSError:
+        pytest.skip("no symbolic links here")
+    write_text(path, "text")
+    assert path.read_text(encoding="utf-8") == "text"

@@ -275,6 +275,15 @@ def test_plots(write, tmp_path):
     }
 
 
+def test_metrics_of_like_names_have_a_plot_each(write, tmp_path):
+    pytest.importorskip("matplotlib")
+    table = ["model,track,SDR (dB),SDR_dB_,sdr_db_,rating", *(f"a,t{n},{n},{-n},{n},{n}" for n in range(5))]
+    both = write("both.csv", "\n".join(table))
+    run(both, both, "--level", "item", "--bootstrap", 0, "--plots", tmp_path / "plots")
+    scatters = {path.name for path in (tmp_path / "plots").glob("scatter*")}
+    assert scatters == {"scatter_SDR_dB_.png", "scatter_SDR_dB__2.png", "scatter_sdr_db__3.png"}
+
+
 def test_plots_without_matplotlib(write, tmp_path, monkeypatch):
     scores, ratings = layered(write)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

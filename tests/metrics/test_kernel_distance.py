@@ -97,3 +97,10 @@ def test_an_estimate_far_from_its_reference_keeps_its_own_digits(offset: float) 
     moved = y + offset
     within = kernel_audio_distance(x, moved, bandwidth=1.0)
     assert within == pytest.approx(_kad(x, moved - offset + 1e4, 1.0), rel=1e-9)
+
+
+def test_no_frame_is_drawn_twice() -> None:
+    """Of 2001 numbers in a row, one is left out."""
+    numbers = np.arange(module.MEDIAN_FRAMES + 1.0)[:, None]
+    exact = np.median(pdist(numbers))
+    assert abs(median_distance(numbers) - exact) <= 1

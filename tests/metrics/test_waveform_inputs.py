@@ -9,9 +9,10 @@ import pytest
 
 from mertric.errors import InputError
 from mertric.metrics.scale_invariant import si_sdr
-from mertric.metrics.sdr import sdr
+from mertric.metrics.sdr import sdr, usdr
 from mertric.metrics.spectrogram import spectrogram_mse
 from mertric.metrics.waveform import (
+    LARGEST,
     UndefinedMetricError,
     check_sounding,
     check_sources,
@@ -169,3 +170,9 @@ def test_silence_is_named():
 @pytest.mark.parametrize("shape", [(1,), (1, 1), (2, 2)])
 def test_as_many_samples_as_channels_are_enough(shape: tuple[int, ...]) -> None:
     assert waveform_mse(np.zeros(shape), np.ones(shape)) == 1
+
+
+@pytest.mark.parametrize("metric", [sdr, si_sdr, usdr, waveform_mse, spectrogram_mse])
+def test_the_loudest_samples_that_are_taken_have_finite_metrics(metric):
+    x, y = LARGEST * np.random.default_rng(0).uniform(-1, 1, (2, 4000))
+    assert np.isfinite(metric(x, y))

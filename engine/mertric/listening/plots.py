@@ -11,7 +11,7 @@ from mertric.errors import DependencyError
 from mertric.listening.analysis import ALL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,7 +47,8 @@ def write_plots(
     """
     require_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [_scatter(folder, metric, values, rated, split) for metric, values in rated.metrics.items()]
+    names = _file_names(rated.metrics)
+    paths = [_scatter(folder / names[metric], metric, values, rated, split) for metric, values in rated.metrics.items()]
     for level in dict.fromkeys(result.level for result in results):
         of_level = [result for result in results if result.level == level]
         paths.append(_bars(folder, level, of_level))
@@ -100,7 +101,20 @@ def _save(figure: Any, path: Path) -> Path:
     return path
 
 
-def _scatter(folder: Path, metric: Metric, values: Array, rated: RatedScores, split: Sequence[Group]) -> Path:
+def _file_names(metrics: Iterable[Metric]) -> dict[Metric, str]:
+    """One each, numbered where what cannot stand in names of files is all that tells them apart."""
+    names: dict[Metric, str] = {}
+    for metric in metrics:
+        stem = f"scatter_{re.sub(r'[^A-Za-z0-9.@-]+', '_', str(metric))}"
+        names[metric], number = f"{stem}.png", 1
+        taken = {name.lower() for other, name in names.items() if other != metric}
+        while names[metric].lower() in taken:
+            number += 1
+            names[metric] = f"{stem}_{number}.png"
+    return names
+
+
+def _scatter(path: Path, metric: Metric, values: Array, rated: RatedScores, split: Sequence[Group]) -> Path:
     figure, axes = _figure(5, 4)
     named = [group for group in split if group.name != ALL] or list(split)
     infinite = int(np.isinf(values).sum())
@@ -113,7 +127,7 @@ def _scatter(folder: Path, metric: Metric, values: Array, rated: RatedScores, sp
     axes.set_ylabel("mean rating")
     if len(named) > 1:
         axes.legend()
-    return _save(figure, folder / f"scatter_{re.sub(r'[^A-Za-z0-9.@-]+', '_', str(metric))}.png")
+    return _save(figure, path)
 
 
 def _bars(folder: Path, level: str, results: Sequence[Result]) -> Path:
