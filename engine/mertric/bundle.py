@@ -135,9 +135,10 @@ class Bundle:
         """
         if precision not in self.precisions:
             wanted = " ".join(f"--precision {name}" for name in (*self.precisions, precision) if name != "fp32")
+            source = self.model if self.revision else "SOURCE"
             raise BundleError(
                 f"{self.path} was exported in {', '.join(self.precisions)}, not in {precision}. Export it again from "
-                f"its checkpoint: mertric export SOURCE -o {self.path} --force {wanted}"
+                f"its checkpoint: mertric export {source} -o {self.path} --force {wanted}"
             )
         if why := self.refused.get(precision, {}).get(provider):
             raise BundleError(

@@ -62,7 +62,9 @@ def score(
     Parameters
     ----------
     reference, estimate
-        Files, or arrays [samples] or [channels, samples] at `sample_rate` Hz.
+        Files, or arrays [samples] or [channels, samples].
+    sample_rate
+        Hz, of arrays; a file's own counts.
     encoder
         From `mertric.load`; None takes that of `references`, or loads MERT-v1-95M at every call.
     references

@@ -145,9 +145,10 @@ class Encoder:
             A file, or an array [samples] or [channels, samples]; floating point at full scale 1, or int8, int16 or
             int32.
         sample_rate
-            Hz, for an array.
+            Hz, of an array; a file's own counts.
         layers
-            Hidden states to return, each from 0 to `layers`, or ``"all"``. None returns the last.
+            Hidden states to return, each from 0, which enters the first layer, to `layers`, or ``"all"``. None returns
+            the last.
         protocol
             ``paper`` rounds to 16-bit PCM and cuts at 6 minutes; ``float`` does neither.
         windows
@@ -161,7 +162,7 @@ class Encoder:
         Raises
         ------
         AudioError
-            The audio cannot be read, is empty, not finite or shorter than one frame.
+            The audio cannot be read, is empty, not finite or shorter than one frame, or an array has no rate.
         InputError
             A layer or the protocol is not known.
         ProviderError
@@ -179,8 +180,10 @@ class Encoder:
     ) -> list[Embeddings]:
         """Compute hidden states of several clips, of any lengths, in as few runs as the provider is fastest with.
 
-        Takes and raises what `embed` does. Each clip gets what it would get alone.
+        Takes and raises what `embed` does, but for windows. Each clip gets what it would get alone.
         """
+        if isinstance(audios, (str, PathLike)):
+            raise InputError(f"audios is {audios!r}; expected a sequence of clips, such as [{audios!r}].")
         chosen, rules = self.check_layers(layers), get_protocol(protocol)
 
         def read(numbered: tuple[int, Given]) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from mertric.bundle import MANIFEST, outdated_precisions
@@ -31,7 +32,7 @@ def load(
     model
         A bundle's directory as `mertric export` writes it, or a hub id such as ``m-a-p/MERT-v1-95M``. The weights
         of a hub id are fetched and converted at its first use, to fp32 and `precision`, and the bundle is kept in the
-        user's cache.
+        user's cache. Another precision later needs ``mertric export``, with ``--force`` and all precisions wanted.
     provider, precision, threads, chunk
         See `Encoder`.
 
@@ -45,6 +46,8 @@ def load(
         A package, the provider or the precision is not there.
     InputError
         `threads` or `chunk` cannot be.
+    OutputError
+        The user has no home directory for the cache.
     """
     bundle = find_bundle(model, provider=provider, precision=precision)
     return Encoder(bundle, provider=provider, precision=precision, threads=threads, chunk=chunk)
@@ -64,8 +67,9 @@ def find_bundle(model: Path | str, *, provider: str = "auto", precision: str = "
     Nothing is fetched for a provider or a precision that is not there.
     """
     path = Path(model)
-    if path.exists():
-        return path
+    with suppress(OSError):  # as of a name longer than there can be
+        if path.exists():
+            return path
     name = str(model)
     if not is_hub_id(name):
         raise BundleError(f"{name} does not exist; expected a bundle's directory or a hub id such as {DEFAULT_MODEL}.")

@@ -35,7 +35,8 @@ class Passage:
     layer : int
         The hidden state compared.
     silent : tuple of str
-        Which of ``reference`` and ``estimate`` hold only zeros from beginning to end, as the protocol rounds them.
+        Which of ``reference`` and ``estimate`` hold only zeros from the clip's beginning to its end, as the protocol
+        rounds them. Silence within a clip that sounds elsewhere is not named.
     """
 
     start: float

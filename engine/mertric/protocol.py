@@ -44,7 +44,8 @@ class Protocol:
 
     def finish(self, hidden: NDArray[np.float32]) -> NDArray[np.float32] | NDArray[np.float16]:
         """Round hidden states for the distances."""
-        return hidden.astype(np.float16) if self.float16 else hidden
+        with np.errstate(over="ignore"):  # who takes them refuses infinities
+            return hidden.astype(np.float16) if self.float16 else hidden
 
 
 PROTOCOLS = {

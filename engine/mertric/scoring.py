@@ -76,6 +76,8 @@ def score_pairs(
     InputError
         A metric, a layer or the protocol is not known, or there is no encoder for MERT metrics.
     """
+    if isinstance(metrics, str):
+        raise InputError(f"metrics is {metrics!r}; expected a sequence of names, such as [{metrics!r}].")
     pairs, metrics = list(pairs), list(metrics)
     mert, waveform = split_metrics(metrics)
     found: dict[int, list[Outcome]] = {}

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from mertric_export.stored import StoredTensor
 
-PREFIXES = ("hubert.", "mert_model.", "model.")
-"""What a model that wraps MERT puts before its names; it is taken off."""
+PREFIXES = ("hubert.", "mert_model.", "model.", "module.")
+"""What models that wrap MERT put before its names; it is taken off."""
+ADAPTER_FILE = "adapter_config.json"
 MAX_LISTED = 20
 
 
@@ -65,9 +66,9 @@ def read_checkpoint(directory: str | Path, *, weights: str | None = None) -> Che
     ----------
     directory : path
         Holds `config.json`, `preprocessor_config.json` and `model.safetensors`, or shards with
-        `model.safetensors.index.json`, or `pytorch_model.bin`.
+        `model.safetensors.index.json`, or `pytorch_model.bin`, or shards with `pytorch_model.bin.index.json`.
     weights : str, optional
-        Which of the three to read; by default the first that stands there, in this order.
+        Which of these to read; by default the first that stands there, in this order.
 
     Raises
     ------
@@ -79,6 +80,11 @@ def read_checkpoint(directory: str | Path, *, weights: str | None = None) -> Che
     """
     directory = Path(directory)
     config = read_config(directory)
+    if (directory / ADAPTER_FILE).is_file():
+        raise CheckpointError(
+            f"{directory} has an {ADAPTER_FILE}: its model is these weights and an adapter, and mertric computes no "
+            "adapters. Merge it into the weights first: model.merge_and_unload().save_pretrained(DIRECTORY)."
+        )
     weights = weights or find_weights(directory)
     tensors = _account(config, _without_prefix(read_weights(directory, weights)), directory)
     files = digests(directory, weight_files(directory, weights))
@@ -88,7 +94,9 @@ def read_checkpoint(directory: str | Path, *, weights: str | None = None) -> Che
 def _without_prefix(stored: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     tensors: dict[str, StoredTensor] = {}
     for name, tensor in stored.items():
-        canonical = next((name.removeprefix(p) for p in PREFIXES if name.startswith(p)), name)
+        canonical = name
+        while prefix := next((one for one in PREFIXES if canonical.startswith(one)), None):
+            canonical = canonical.removeprefix(prefix)
         if canonical in tensors:
             raise CheckpointError(
                 f"The checkpoint names {canonical} twice, with and without a prefix. Save it with one."
@@ -116,7 +124,14 @@ def _account(config: MertConfig, stored: Mapping[str, StoredTensor], directory: 
         "unknown": [f"{name} {list(tensor.shape)}" for name, tensor in stored.items() if name not in known],
         "not floating point": [name for name in expected if name in stored and not stored[name].is_floating],
     }
-    _complain(directory, problems, "Use the config.json and the weights of one and the same checkpoint.")
+    if [kind for kind, names in problems.items() if names] == ["unknown"]:
+        advice = (
+            "If they are a head's, on top of MERT, save the encoder alone: "
+            "transformers.HubertModel.from_pretrained(DIRECTORY).save_pretrained(ANOTHER)."
+        )
+    else:
+        advice = "Use the config.json and the weights of one and the same checkpoint."
+    _complain(directory, problems, advice)
     tensors = {name: stored[name].float32() for name in expected}
     damaged = [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]
     _complain(directory, {"not finite": damaged}, "Fetch or save the weights again.")

@@ -37,6 +37,7 @@ from mertric_export.manifest import list_files, write_manifest
 from mertric_export.output import new_directory
 from mertric_export.positions import build_positions
 from mertric_export.precisions import PRECISIONS, all_precisions
+from mertric_export.releases import UNKNOWN_LICENSE, license_of
 from mertric_export.transformer import build_encoder
 from mertric_export.verify import verify
 
@@ -60,14 +61,14 @@ class Provenance:
     revision : str or None
         Hub revision.
     license : str
-        Of the weights.
+        Of the weights; where it is not known, that of a release with the same weights.
     trained : bool
         False for made-up weights.
     """
 
     model: str
     revision: str | None = None
-    license: str = "unknown"
+    license: str = UNKNOWN_LICENSE
     trained: bool = True
 
 
@@ -122,6 +123,8 @@ def export_checkpoint(
     with new_directory(output, manifest=MANIFEST, force=force) as directory:
         notify("reading the checkpoint")
         checkpoint = read_checkpoint(source, weights=weights)
+        if provenance.license == UNKNOWN_LICENSE:
+            provenance = dataclasses.replace(provenance, license=license_of(checkpoint.sha256))
         notify("measuring means")
         centred = centre(checkpoint.config, checkpoint.tensors, measure_means(checkpoint))
         notify("writing graphs and weights")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import re
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mertric.errors import CheckpointError, DependencyError
 from mertric_export.config import MODEL_FILE, PREPROCESSOR_FILE
-from mertric_export.releases import RELEASES, Release
+from mertric_export.releases import RELEASES, UNKNOWN_LICENSE, Release
 from mertric_export.weights import (
     WEIGHTS,
     combined_digest,
@@ -23,10 +24,12 @@ from mertric_export.weights import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-UNKNOWN_LICENSE = "unknown"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TIMEOUT_SECONDS = 30
+_OF_THE_DISK = {
+    getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "ENOTDIR")
+} - {None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,9 +127,12 @@ class _Hub:
 
     def cached(self, revision: str, weights: str | None) -> Path | None:
         """The snapshot of a revision, if the cache holds all of it."""
-        found = self.library.try_to_load_from_cache(
-            self.model_id, MODEL_FILE, cache_dir=self.cache_dir, revision=revision
-        )
+        try:
+            found = self.library.try_to_load_from_cache(
+                self.model_id, MODEL_FILE, cache_dir=self.cache_dir, revision=revision
+            )
+        except self.library.errors.HFValidationError:  # no id that the Hub has, which it says itself
+            return None
         if not isinstance(found, str):
             return None
         directory = Path(found).parent
@@ -151,6 +157,13 @@ class _Hub:
                 f"The Hub has no model {self.model_id} at revision {revision}, or it is private. Check "
                 "the id, log in with `hf auth login`, or give the directory of a checkpoint. "
                 f"({_first_line(error)})"
+            ) from error
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                return self._offline(revision, weights, error, say), known_license, {}
+            raise CheckpointError(
+                f"{self.model_id} cannot be kept in the Hugging Face cache ({error}). Make room there, or set HF_HOME "
+                "to a folder that takes files."
             ) from error
         except Exception as error:  # requests, httpx and the Hub's library each have their own
             return self._offline(revision, weights, error, say), known_license, {}

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from mertric.bundle import MANIFEST, outdated_precisions
-from mertric.errors import CheckpointError
+from mertric.errors import CheckpointError, ExportError
 from mertric.providers import COMPUTED
 from mertric_export.export import Provenance, export_checkpoint
 from mertric_export.hub import Fetched, fetch, to_stderr
@@ -67,7 +67,8 @@ def export_model(
 def export_where_needed(model: str, output: Path, *, precision: str) -> None:
     """Export a model by its hub id where none stands at `output`, or one of an earlier format, then in what it had too.
 
-    Of several processes at once one does it, and the others wait for it.
+    What it had is left out where this machine cannot export all of it, as of a bundle that another one made. Of several
+    processes at once one does it, and the others wait for it.
 
     Raises
     ------
@@ -78,7 +79,13 @@ def export_where_needed(model: str, output: Path, *, precision: str) -> None:
         outdated = outdated_precisions(output)
         if outdated or not (output / MANIFEST).is_file():
             precisions = [one for one in dict.fromkeys((*outdated, precision)) if one in COMPUTED]
-            export_model(model, output, precisions=precisions, force=bool(outdated))
+            try:
+                export_model(model, output, precisions=precisions, force=bool(outdated))
+            except ExportError as error:
+                if {*precisions} <= {"fp32", precision}:
+                    raise
+                to_stderr(f"{error} What is not asked for now is left out.")
+                export_model(model, output, precisions=[precision], force=bool(outdated))
 
 
 def _compare_with_earlier(fetched: Fetched, output: Path) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
@@ -14,6 +13,7 @@ from mertric.errors import ExportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def require_free(output: Path, *, manifest: str, force: bool) -> None:
@@ -92,12 +92,12 @@ def new_directory(output: Path, *, manifest: str, force: bool) -> Iterator[Path]
     require_free(output, manifest=manifest, force=force)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}."))
+        temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
+        temporary.mkdir()
     except OSError as error:
         raise ExportError(f"{output} cannot be written ({error}). Choose another place with -o.") from error
     try:
         yield temporary
-        temporary.chmod(0o755)
         require_free(output, manifest=manifest, force=force)
         _replace(output, temporary)
     except OSError as error:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mertric_export.weights import TORCH_FILE
 
+UNKNOWN_LICENSE = "unknown"
+
 
 @dataclass(frozen=True)
 class Release:
@@ -26,3 +28,8 @@ RELEASES = {
     ),
     "m-a-p/MERT-v1-330M": Release(revision="57744365a426add51b060b9b166a6f9d4fd0cafe", license="CC-BY-NC-4.0"),
 }
+
+
+def license_of(sha256: str) -> str:
+    """License of weights that are a release's, by their SHA-256 (hex), wherever they come from."""
+    return next((one.license for one in RELEASES.values() if one.sha256 == sha256), UNKNOWN_LICENSE)

@@ -28,7 +28,14 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype("<u2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
+    "I8": np.dtype("<i1"),
+    "I16": np.dtype("<i2"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "U8": np.dtype("<u1"),
+    "BOOL": np.dtype("<u1"),
 }
+"""Integers too: a file with a counter in it is sound."""
 MAX_HEADER_BYTES = 100_000_000
 
 

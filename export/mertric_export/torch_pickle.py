@@ -58,23 +58,31 @@ def read_torch_pickle(path: Path) -> dict[str, StoredTensor]:
         with zipfile.ZipFile(path) as archive:
             reader = _Archive(archive, content)
             described = _Unpickler(reader).load()
-        return _tensors(described)
+        return _tensors(described, path)
     except zipfile.BadZipFile as error:
         raise CheckpointError(
             f"{path} is not a zip ({error}): cut short, a pointer to large storage, or saved by a PyTorch "
             "before 1.6. Fetch it again, or save it anew with torch.save or as model.safetensors."
         ) from error
+    except CheckpointError:
+        raise
     except Exception as error:  # a damaged or hostile pickle can raise anything
         raise CheckpointError(f"{path} is not a sound checkpoint of tensors: {error}. Fetch it again.") from error
 
 
-def _tensors(described: object) -> dict[str, StoredTensor]:
+def _tensors(described: object, path: Path) -> dict[str, StoredTensor]:
     if not isinstance(described, dict):
-        raise ValueError(f"it holds a {type(described).__name__}, expected a dict of tensors by name")
-    strangers = [str(name) for name, value in described.items() if not _is_tensor(value)]
-    if strangers or not all(isinstance(name, str) for name in described):
-        raise ValueError(f"expected a dict of tensors by name, but these are no tensors: {', '.join(strangers)}")
-    return dict(described)
+        problem = f"a {type(described).__name__}"
+    elif strangers := [str(name) for name, value in described.items() if not _is_tensor(value)]:
+        problem = f"what is no tensor, {', '.join(strangers)}"
+    elif not all(isinstance(name, str) for name in described):
+        problem = "tensors whose names are no text"
+    else:
+        return dict(described)
+    raise CheckpointError(
+        f"{path} holds {problem}; expected a dict of tensors by name. Save the encoder's alone: "
+        "torch.save(model.state_dict(), PATH)."
+    )
 
 
 def _is_tensor(value: object) -> bool:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 SAFETENSORS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 TORCH_FILE = "pytorch_model.bin"
-WEIGHTS = (SAFETENSORS_FILE, INDEX_FILE, TORCH_FILE)
+TORCH_INDEX_FILE = "pytorch_model.bin.index.json"
+WEIGHTS = (SAFETENSORS_FILE, INDEX_FILE, TORCH_FILE, TORCH_INDEX_FILE)
 """What weights may be called, the preferred first."""
 
 
@@ -43,7 +44,7 @@ def find_weights(directory: Path) -> str:
 
 def weight_files(directory: Path, weights: str) -> list[str]:
     """Names of the files that hold the tensors: `weights` itself, or the shards that this index names."""
-    return sorted(set(_read_index(directory / weights).values())) if weights == INDEX_FILE else [weights]
+    return sorted(set(_read_index(directory / weights).values())) if _is_index(weights) else [weights]
 
 
 def read_weights(directory: Path, weights: str) -> dict[str, StoredTensor]:
@@ -54,11 +55,7 @@ def read_weights(directory: Path, weights: str) -> dict[str, StoredTensor]:
     CheckpointError
         A file is damaged or hostile, or a shard does not hold what the index says.
     """
-    if weights == SAFETENSORS_FILE:
-        return read_safetensors(directory / weights)
-    if weights == TORCH_FILE:
-        return read_torch_pickle(directory / weights)
-    return _read_shards(directory / weights)
+    return _read_shards(directory / weights) if _is_index(weights) else _read_file(directory / weights)
 
 
 def digests(directory: Path, names: Sequence[str]) -> dict[str, str]:
@@ -81,6 +78,14 @@ def _digest(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read ({error}). Copy or fetch it again.") from error
 
 
+def _is_index(weights: str) -> bool:
+    return weights in (INDEX_FILE, TORCH_INDEX_FILE)
+
+
+def _read_file(path: Path) -> dict[str, StoredTensor]:
+    return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_pickle(path)
+
+
 def _read_index(index: Path) -> dict[str, str]:
     """File by tensor, as the index says; the files must be plain names beside it."""
     try:
@@ -97,7 +102,7 @@ def _read_shards(index: Path) -> dict[str, StoredTensor]:
     weight_map = _read_index(index)
     tensors: dict[str, StoredTensor] = {}
     for name in sorted(set(weight_map.values())):
-        shard = read_safetensors(index.with_name(name))
+        shard = _read_file(index.with_name(name))
         claimed = {tensor for tensor, file in weight_map.items() if file == name}
         if claimed != shard.keys():
             raise CheckpointError(

@@ -427,3 +427,8 @@ def test_an_encoder_stays_in_its_process(encoder: Encoder) -> None:
 def test_windows_are_windows(encoder: Encoder, sound: Sound) -> None:
     with pytest.raises(InputError, match=r"windows is 5; expected mertric\.Windows\(seconds=\.\.\.\), or None"):
         encoder.embed(sound(), sample_rate=24000, windows=5)  # type: ignore[arg-type]
+
+
+def test_a_file_is_no_batch(encoder: Encoder) -> None:
+    with pytest.raises(InputError, match=r"audios is 'a\.wav'; expected a sequence of clips, such as \['a\.wav'\]"):
+        encoder.embed_batch("a.wav")

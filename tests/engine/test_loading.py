@@ -221,3 +221,8 @@ def test_a_path_is_no_hub_id(cache: Path, exports: list[tuple[str, Path, list[st
     with pytest.raises(BundleError, match="does not exist; expected a bundle's directory or a hub id"):
         find_bundle(name)
     assert not exports
+
+
+def test_a_name_longer_than_there_can_be(cache: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist; expected a bundle's directory or a hub id"):
+        find_bundle("x" * 300)

@@ -326,3 +326,10 @@ def test_a_journal_by_its_name(encoder: Encoder, sound: Sound, write_wav: WriteW
     file = write_wav("a.wav", sound())
     score_pairs([Pair(reference=file, estimate=file)], encoder, journal=str(tmp_path / "j"))
     assert (tmp_path / "j").is_file()
+
+
+def test_a_name_of_a_metric_is_no_sequence_of_them(encoder: Encoder) -> None:
+    with pytest.raises(
+        InputError, match=r"metrics is 'mert_mse'; expected a sequence of names, such as \['mert_mse'\]"
+    ):
+        list(mertric.score_pairs([], encoder, metrics="mert_mse"))

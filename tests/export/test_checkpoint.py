@@ -47,13 +47,15 @@ def as_torch(directory: Path, change: Callable[[Tensors], object] = lambda _: No
     return directory
 
 
-def as_shards(directory: Path) -> Path:
+def as_shards(directory: Path, whole: str = "model.safetensors") -> Path:
     tensors = load(directory)
-    names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    stem, ending = whole.split(".")
+    names = [f"{stem}-0000{number}-of-00002.{ending}" for number in (1, 2)]
     weight_map = {tensor: names[index % 2] for index, tensor in enumerate(tensors)}
     for name in names:
-        save(directory, {key: tensors[key] for key, file in weight_map.items() if file == name}, name)
-    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        part = {key: tensors[key] for key, file in weight_map.items() if file == name}
+        save(directory, part, name) if ending == "safetensors" else torch_file(part).write(directory / name)
+    (directory / f"{whole}.index.json").write_text(json.dumps({"weight_map": weight_map}))
     (directory / "model.safetensors").unlink()
     return directory
 
@@ -145,11 +147,16 @@ def test_all_file_formats_agree(directory: Path, twin: Path) -> None:
     assert_same(directory, as_shards(twin))
 
 
+def test_shards_of_torch_agree(directory: Path, twin: Path) -> None:
+    assert_same(directory, as_shards(twin, "pytorch_model.bin"))
+    assert len(read_checkpoint(twin).files) == 2
+
+
 def test_the_torch_file_agrees(directory: Path, twin: Path) -> None:
     assert_same(directory, as_torch(twin))
 
 
-@pytest.mark.parametrize("prefix", ["hubert.", "mert_model.", "model."])
+@pytest.mark.parametrize("prefix", ["hubert.", "mert_model.", "model.", "module.", "model.hubert."])
 def test_a_wrapping_models_prefix_is_taken_off(directory: Path, twin: Path, prefix: str) -> None:
     tensors = {prefix + name: tensor for name, tensor in load(twin).items()}
     save(twin, tensors)
@@ -308,3 +315,19 @@ def test_integers_are_no_weights(directory: Path, twin: Path) -> None:
     (twin / "model.safetensors").unlink(missing_ok=True)
     with pytest.raises(CheckpointError, match=rf"1 not floating point: {name}"):
         read_checkpoint(twin, weights="pytorch_model.bin")
+
+
+def test_a_heads_tensors_are_named_with_what_to_do(directory: Path) -> None:
+    """Also where the only fault is a counter, which the file may hold."""
+    edit(directory, lambda t: t.update({"lm_head.bias": np.zeros(3, np.float32)}))
+    with pytest.raises(CheckpointError, match=r"1 unknown: lm_head\.bias \[3\]\. If they are a head's, .*save the enc"):
+        read_checkpoint(directory)
+    edit(directory, lambda t: t.pop(QUERY))
+    with pytest.raises(CheckpointError, match=r"Use the config\.json and the weights of one and the same"):
+        read_checkpoint(directory)
+
+
+def test_weights_beside_an_adapter_are_not_the_model(directory: Path) -> None:
+    (directory / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"has an adapter_config\.json.*merge_and_unload"):
+        read_checkpoint(directory)

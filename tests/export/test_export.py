@@ -18,10 +18,12 @@ from mertric.bundle import read_bundle
 from mertric.cli import cli
 from mertric.encoder import Encoder
 from mertric.errors import CheckpointError, ConfigurationError, ExportError, MertricError
-from mertric_export import export
+from mertric_export import export, releases
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.export import Provenance, export_checkpoint
+from mertric_export.output import new_directory
 from mertric_export.reference import hidden_states
+from mertric_export.releases import Release
 from mertric_export.synthetic import write_checkpoint
 from mertric_export.transformer import VARIANTS
 
@@ -342,3 +344,25 @@ def test_frames_that_see_more_than_the_usual_check_clip(tmp_path: Path) -> None:
     wide = dataclasses.replace(SMALL, sample_rate=1000)
     bundle = run(write_checkpoint(tmp_path / "source", wide), tmp_path / "bundle")
     assert bundle.receptive_field > 0.2 * bundle.sample_rate
+
+
+def test_a_release_from_a_directory_keeps_its_license(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = Release(revision="r", license="of the release", sha256=read_checkpoint(source).sha256)
+    monkeypatch.setitem(releases.RELEASES, "someone/model", release)
+    for given, kept in (("unknown", "of the release"), ("own", "own")):
+        provenance = Provenance(model="folder", license=given)
+        bundle = export_checkpoint(source, tmp_path / given, provenance=provenance)
+        assert (bundle.license, bundle.model) == (kept, "folder")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_bundle_may_be_read_and_replaced_by_whom_the_user_lets(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        with new_directory(tmp_path / "b", manifest="m", force=False) as directory:
+            (directory / "m").touch()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o775

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from checkpoints import SMALL, load, save, torch_file
 from mertric.errors import CheckpointError, DependencyError
 from mertric_export.checkpoint import read_checkpoint
 from mertric_export.hub import Fetched, fetch
-from mertric_export.releases import RELEASES, Release
+from mertric_export.releases import RELEASES, Release, license_of
 from mertric_export.synthetic import write_checkpoint
 
 if TYPE_CHECKING:
@@ -376,3 +377,25 @@ def test_a_hub_that_does_not_answer_is_not_waited_for(client: Client, monkeypatc
     with pytest.raises(CheckpointError, match=r"is not whole in the cache and cannot be fetched: no answer\. Connect"):
         client.fetch()
     assert asked["timeout"] == 30
+
+
+def test_a_full_disk_is_no_broken_network(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
+    with pytest.raises(CheckpointError, match=r"cannot be kept in the Hugging Face cache \(.*No space.*Make room"):
+        client.fetch()
+
+
+def test_an_id_that_no_model_can_have(client: Client) -> None:
+    for revision in (COMMIT, "main"):
+        with pytest.raises(CheckpointError, match=r"The Hub has no model a/b--c at revision"):
+            client.fetch("a/b--c", revision=revision)
+
+
+def test_weights_of_a_release_have_its_license() -> None:
+    small = RELEASES["m-a-p/MERT-v1-95M"]
+    assert small.sha256 is not None
+    assert license_of(small.sha256) == "CC-BY-NC-4.0"
+    assert license_of("0" * 64) == "unknown"

@@ -10,16 +10,16 @@ from checkpoints import SMALL
 from mertric.bundle import read_bundle
 from mertric.cache import bundle_directory
 from mertric.cli import cli
-from mertric.errors import CheckpointError, ExportError
+from mertric.errors import CheckpointError, ExportError, InputError
 from mertric.loading import find_bundle
 from mertric_export import hub_export
 from mertric_export.hub import Fetched
-from mertric_export.hub_export import export_model
+from mertric_export.hub_export import export_model, export_where_needed
 from mertric_export.synthetic import write_checkpoint
 from mertric_export.weights import digests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 ID = "someone/model"
@@ -114,12 +114,23 @@ def test_a_bundle_that_cannot_be_read_is_replaced_by_force(tmp_path: Path, conte
 
 
 def test_the_command_puts_it_where_load_finds_it(hub: FakeHub) -> None:
-    result = CliRunner().invoke(cli, ["export", ID, "--revision", "main"])
+    result = CliRunner().invoke(cli, ["export", ID])
     assert result.exit_code == 0, result.output
     assert "license CC-BY-NC-4.0" in result.output
-    assert hub.asked == [(ID, "main")]
+    assert hub.asked == [(ID, None)]
     assert find_bundle(ID) == bundle_directory(ID) == read_bundle(bundle_directory(ID)).path
     assert len(hub.asked) == 1
+
+
+def test_a_revision_has_a_place_of_its_own(hub: FakeHub, tmp_path: Path) -> None:
+    """What `load` finds by a hub id is the pinned one."""
+    runner = CliRunner()
+    result = runner.invoke(cli, ["export", ID, "--revision", "main"])
+    assert isinstance(result.exception, InputError)
+    assert "say with -o where the revision's bundle goes" in str(result.exception)
+    assert runner.invoke(cli, ["export", ID, "--revision", "main", "-o", str(tmp_path / "b")]).exit_code == 0
+    assert hub.asked == [(ID, "main")]
+    assert not bundle_directory(ID).exists()
 
 
 def test_load_fetches_and_converts_once(hub: FakeHub, sound: Callable[..., Any]) -> None:
@@ -129,3 +140,26 @@ def test_load_fetches_and_converts_once(hub: FakeHub, sound: Callable[..., Any])
         encoder = mertric.load(ID)
     assert hub.asked == [(ID, None)]
     assert encoder.embed(sound(), sample_rate=24000).hidden.shape == (1, 37, 16)
+
+
+@pytest.mark.usefixtures("hub")
+def test_what_another_machine_had_costs_nobody_what_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bundle of an earlier format, in a precision that cannot be exported here."""
+    manifest = bundle_directory(ID) / "bundle.json"
+    export_model(ID, bundle_directory(ID))
+    old = json.loads(manifest.read_text()) | {"format": 1, "precisions": ["fp32", "int16"]}
+    manifest.write_text(json.dumps(old))
+
+    def export(model: str, output: Path, *, precisions: Sequence[str], force: bool) -> Any:
+        if "int16" in precisions:
+            raise ExportError("int16 could not be compared here.")
+        return export_model(model, output, precisions=precisions, force=force)
+
+    monkeypatch.setattr(hub_export, "export_model", export)
+    assert read_bundle(find_bundle(ID)).precisions == ("fp32",)
+    assert "int16 could not be compared here. What is not asked for now is left out." in capsys.readouterr().err
+    manifest.write_text(json.dumps(old))
+    with pytest.raises(ExportError, match="int16 could not be compared here"):
+        export_where_needed(ID, bundle_directory(ID), precision="int16")

@@ -25,14 +25,29 @@ _SHORT = {"spearman": "SRCC", "pearson": "PCC", "kendall": "KRCC"}
 @click.argument("ratings", type=PATH)
 @click.option("--by", type=click.Choice(["stem", "model_type", "model"]), help="Split items; 'all' is added.")
 @click.option("--metrics", multiple=True, metavar="A,B,...", help="Metrics to show (default: all); repeatable.")
-@click.option("--level", type=click.Choice(["item", "system", "both"]), default="both", show_default=True)
-@click.option("--bootstrap", type=click.IntRange(min=0), default=2000, show_default=True, metavar="N")
+@click.option(
+    "--level",
+    type=click.Choice(["item", "system", "both"]),
+    default="both",
+    show_default=True,
+    help="Correlate over rated estimates, or over the means of models.",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Resamples of tracks, for intervals of 95 %.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option("--compare", nargs=2, multiple=True, metavar="A B", help="Does A follow listeners better than B?")
 @click.option(
     "--max-violations", type=click.IntRange(min=0), default=3, show_default=True, help="Bake-Off: drop rows above it."
 )
-@click.option("--average", type=click.Choice(["mean", "median"]), default="mean", show_default=True)
+@click.option(
+    "--average", type=click.Choice(["mean", "median"]), default="mean", show_default=True, help="Over raters."
+)
 @click.option("--latex", type=FILE, metavar="F", help="Write booktabs tables.")
 @click.option("--plots", type=FOLDER, metavar="DIR", help="Write scatters, bars and the curve over layers.")
 @click.option("--csv", "csv_file", type=FILE, metavar="F", help="Write the correlations.")
@@ -57,7 +72,7 @@ def command(
 
     SCORES is what `mertric score` wrote, or any CSV or JSON with a numeric column a metric. RATINGS is
     GenSVS's or the Bake-Off's CSV, a webMUSHRA export, or a CSV of `id, rating` or `model, track, stem,
-    rating`. Both may be one file. Intervals hold 95 %, from N resamples of tracks.
+    rating`, with `rating_0, rating_1, ...` for several raters. Both may be one file.
     """
     from mertric import report
     from mertric.listening import analysis

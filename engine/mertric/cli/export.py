@@ -22,8 +22,11 @@ _COLUMNS = (
 @click.command()
 @click.argument("source")
 @click.option("-o", "--output", type=PATH, help="The bundle's directory.  [default: a hub id's, the user's cache]")
-@click.option("--revision", help="Hub revision.  [default: the pinned one, otherwise the latest]")
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option(
+    "--revision",
+    help="Hub revision, for a bundle of its own, with -o.  [default: the pinned one, otherwise the latest]",
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there, with all its precisions.")
 @click.option(
     "--precision",
     "precisions",
@@ -108,6 +111,10 @@ def _export(
 
     material = read_material(*verify) if verify else None
     if not Path(source).is_dir():
+        if revision is not None and output is None:
+            raise InputError(
+                "say with -o where the revision's bundle goes: the user's cache is for the pinned or latest one."
+            )
         return export_model(
             source,
             output or bundle_directory(source),

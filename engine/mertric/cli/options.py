@@ -127,8 +127,18 @@ def model_options(function: _F) -> _F:
     """Add the options that choose a model and how it runs."""
     for option in (
         click.option("--threads", type=click.IntRange(min=1), help="Threads for inference.  [default: one a core]"),
-        click.option("--precision", default="fp32", show_default=True, help="fp32, or what the model was exported in."),
-        click.option("--provider", default="auto", show_default=True, help="Execution provider."),
+        click.option(
+            "--precision",
+            default="fp32",
+            show_default=True,
+            help="fp32, or what the model was exported in: fp16, bf16, bf16x3, int16, int8.",
+        ),
+        click.option(
+            "--provider",
+            default="auto",
+            show_default=True,
+            help="auto, or what to run on: cuda, tensorrt, amx, avx512, openvino, cpu.",
+        ),
         click.option(
             "--model",
             default="m-a-p/MERT-v1-95M",
@@ -195,8 +205,12 @@ def make_windows(window: float | None, overlap: float | None) -> Windows | None:
 
 def table_options(function: _F) -> _F:
     """Add `--csv` and `--json`."""
-    function = click.option("--json", "json_path", type=FILE, help="Write the rows to a JSON file.")(function)
-    return click.option("--csv", "csv_path", type=FILE, help="Write the rows to a CSV file.")(function)
+    function = click.option(
+        "--json", "json_path", type=FILE, help="Write the rows to a JSON file; - is standard output."
+    )(function)
+    return click.option("--csv", "csv_path", type=FILE, help="Write the rows to a CSV file; - is standard output.")(
+        function
+    )
 
 
 def layers_option(help_text: str) -> Callable[[_F], _F]:

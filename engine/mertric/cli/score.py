@@ -38,9 +38,12 @@ if TYPE_CHECKING:
     default="mert",
     show_default=True,
     metavar="NAME[,NAME...]",
-    help="Metrics by name; mert stands for mert_mse and mert_fad, waveform for all others, all for both.",
+    help="Metrics by name: mert_mse, mert_fad (both: mert), sdr, usdr, si_sdr, si_sir, si_sar, sdr_v4, isr_v4, sir_v4, "
+    "sar_v4, spectrogram_mse, waveform_mse (all of these: waveform), or all.",
 )
-@layers_option("Hidden states to compare; the encoder runs once for all.  [default: the last]")
+@layers_option(
+    "Hidden states to compare, from 0, before the first layer; the encoder runs once for all.  [default: the last]"
+)
 @click.option(
     "--trim",
     is_flag=True,
@@ -73,9 +76,9 @@ def command(
 ) -> None:
     """Score estimates against a reference: files against a file, or folders against a folder.
 
-    Files in folders pair by equal relative path (TRACK/STEM.wav), then by a name that goes on where the reference's
-    ends, with no number next (song_(Vocals).wav), then by an identifier, such as fileid_12, that only one file of
-    each folder has and numbers several. A folder of model folders stands for all of them. A file that cannot be
+    Files in folders pair by equal relative path (TRACK/STEM.wav), else by a name that begins with all of the
+    reference's, where no number follows (song.wav and song_(Vocals).wav), else by a numbered identifier that exactly
+    one file on each side has (fileid_12). A folder of model folders stands for all of them. A file that cannot be
     scored becomes a row that says why.
 
     REFERENCE alone can be a manifest: a CSV or JSON file with reference and estimate, and where known model, track,

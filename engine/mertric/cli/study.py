@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 @click.option("--metrics", help="Metrics, as for `mertric score`.  [default: those of the paper's table]")
 @layers_option("Hidden states to score; several show which follows listeners best.  [default: the last]")
 @click.option("--trim", is_flag=True, help="Where lengths differ, compare the part that both files have.")
-@click.option("--bootstrap", type=click.IntRange(min=0), default=2000, show_default=True, metavar="N")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Resamples of tracks, for intervals of 95 %.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @model_options
 @protocol_option

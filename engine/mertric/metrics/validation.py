@@ -78,7 +78,7 @@ def require_finite(x: NDArray[Any], name: str) -> None:
         where = f"frame {place[-2]}, dimension {place[-1]}" if x.ndim > 1 else f"position {place[0]}"
         raise InputError(
             f"{name} holds {x[tuple(place)]} at {where} ({len(bad)} of {x.size} values are not finite); "
-            "expected finite numbers. An overflow in float16 is the usual cause: embed it again in float32."
+            "expected finite numbers. An overflow in float16 is the usual cause: use float32 (--protocol float)."
         )
     largest = float(np.abs(x).max())
     raise InputError(f"{name} holds values up to {largest:.3g}, whose squares overflow float64; scale it down.")
