@@ -62,7 +62,7 @@ def command(
     """Convert a MERT checkpoint to a bundle, and check the bundle against it.
 
     SOURCE is a hub id such as m-a-p/MERT-v1-95M, or a directory with config.json, preprocessor_config.json and
-    model.safetensors (whole or in shards) or pytorch_model.bin. PyTorch is not needed.
+    model.safetensors or pytorch_model.bin (whole or in shards). PyTorch is not needed.
     """
     from mertric.errors import InputError
     from mertric.loading import DEFAULT_MODEL, is_hub_id
