@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import secrets
 import shutil
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ def require_free(output: Path, *, manifest: str, force: bool) -> None:
 def only_writer(output: Path, *, notify: Callable[[str], None]) -> Iterator[None]:
     """Keep other threads and processes that call this too from writing a directory; wait for one that does.
 
+    What one that was killed left beside it is removed.
+
     Parameters
     ----------
     output
@@ -69,6 +72,8 @@ def only_writer(output: Path, *, notify: Callable[[str], None]) -> Iterator[None
     except (OSError, NotImplementedError) as error:
         raise ExportError(f"{output} cannot be written ({error}).") from error
     try:
+        for left in output.parent.glob(_unfinished(glob.escape(output.name), "?" * 8)):
+            shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
         lock.release()
@@ -92,7 +97,7 @@ def new_directory(output: Path, *, manifest: str, force: bool) -> Iterator[Path]
     require_free(output, manifest=manifest, force=force)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}")
+        temporary = output.with_name(_unfinished(output.name, secrets.token_hex(4)))
         temporary.mkdir()
     except OSError as error:
         raise ExportError(f"{output} cannot be written ({error}). Choose another place with -o.") from error
@@ -104,6 +109,10 @@ def new_directory(output: Path, *, manifest: str, force: bool) -> Iterator[Path]
         raise ExportError(f"{output} cannot be written ({error}). Nothing was changed.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _unfinished(name: str, number: str) -> str:
+    return f".{name}.{number}"
 
 
 def _replace(old: Path, new: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +18,7 @@ from mertric.loading import find_bundle
 from mertric_export import hub_export
 from mertric_export.hub import Fetched
 from mertric_export.hub_export import export_model, export_where_needed
+from mertric_export.output import only_writer
 from mertric_export.synthetic import write_checkpoint
 from mertric_export.weights import digests
 
@@ -163,3 +167,33 @@ def test_what_another_machine_had_costs_nobody_what_is_asked_for(
     manifest.write_text(json.dumps(old))
     with pytest.raises(ExportError, match="int16 could not be compared here"):
         export_where_needed(ID, bundle_directory(ID), precision="int16")
+
+
+def test_what_killed_runs_left_is_removed_by_the_next(hub: FakeHub) -> None:
+    place = bundle_directory(ID)
+    left, other = place.with_name(f".{place.name}.0123abcd"), place.with_name(f".{place.name}x.0123abcd")
+    for folder in (left, other):
+        folder.mkdir(parents=True)
+        (folder / "weights").touch()
+    find_bundle(ID)
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_the_command_waits_for_who_writes_there(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    begun = threading.Event()
+    said: list[str] = []
+
+    def load() -> None:
+        with only_writer(bundle_directory(ID), notify=said.append):
+            begun.set()
+            time.sleep(0.5)
+            said.append("written")
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(load)
+        assert begun.wait(30)
+        result = CliRunner().invoke(cli, ["export", ID])
+        other.result()
+    assert result.exit_code == 0
+    assert said == ["written"]
+    assert "Waiting for another run that writes" in result.output

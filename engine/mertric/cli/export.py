@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,6 +107,7 @@ def _export(
         from mertric_export.export import Provenance, export_checkpoint
         from mertric_export.hub_export import export_model
         from mertric_export.material import read_material
+        from mertric_export.output import only_writer
     except ImportError as error:
         raise DependencyError(f'exporting needs {error.name}. Run: pip install "mertric[export]"') from error
 
@@ -115,15 +117,17 @@ def _export(
             raise InputError(
                 "say with -o where the revision's bundle goes: the user's cache is for the pinned or latest one."
             )
-        return export_model(
-            source,
-            output or bundle_directory(source),
-            revision=revision,
-            precisions=precisions,
-            material=material,
-            force=force,
-            notify=_notify,
-        )
+        place = output or bundle_directory(source)
+        with only_writer(place, notify=_notify) if output is None else nullcontext():  # as `load` may write there
+            return export_model(
+                source,
+                place,
+                revision=revision,
+                precisions=precisions,
+                material=material,
+                force=force,
+                notify=_notify,
+            )
     if output is None:
         raise InputError("say with -o where the bundle goes.")
     if revision is not None:
