@@ -41,10 +41,11 @@ class WaveformScorer:
         self._journal = journal
 
     def score(self, pairs: Sequence[Pair], advance: Callable[[], None]) -> Iterator[tuple[Pair, Outcome]]:
-        """Yield each complete pair with its outcome, grouped by track."""
-        tracks: dict[str | None, list[Pair]] = defaultdict(list)
+        """Yield each complete pair with its outcome, grouped by track, or by reference where nothing else is needed."""
+        alone = not self._trim and all(WAVEFORM_METRICS[name].references == "own" for name in self._names)
+        tracks: dict[Path | str | None, list[Pair]] = defaultdict(list)
         for pair in pairs:
-            tracks[pair.track].append(pair)
+            tracks[pair.reference if alone else pair.track].append(pair)
         for track in tracks.values():
             sources = list(dict.fromkeys(pair.reference for pair in track if pair.reference is not None))
             loaded: dict[Path, Loaded] = {}
