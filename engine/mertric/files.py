@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -51,9 +52,10 @@ def find_audio(folder: Path) -> list[Path]:
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield audio files, links to nowhere among them, below a folder; a folder that has several names is entered once.
 
-    That is by its own name, if it has one here, or the first of the links to it.
+    That is by its own name, if it has one here, or the first of the links to it. A folder below that may not be listed
+    is warned of and left out.
     """
-    folders: deque[Path] = deque([folder])
+    top, folders = folder, deque([folder])
     links: deque[Path] = deque()
     seen: set[Path] = set()
     while folders or links:
@@ -62,7 +64,14 @@ def _walk(folder: Path) -> Iterator[Path]:
         if real in seen:
             continue
         seen.add(real)
-        for path in sorted(folder.iterdir()):
+        try:
+            paths = sorted(folder.iterdir())
+        except PermissionError as error:
+            if folder == top:
+                raise
+            warnings.warn(f"{folder} cannot be listed ({error.strerror}): what is in it is left out.", stacklevel=2)
+            continue
+        for path in paths:
             if path.name.startswith("."):
                 continue
             if path.is_dir():

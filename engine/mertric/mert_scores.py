@@ -105,6 +105,7 @@ class MertScorer:
         self._layers = layers
         self._protocol = protocol
         self._trim = trim
+        self._durations: dict[Path, float] = {}
         self._journal = journal
         self._settings = {
             "metrics": MERT_METRICS,
@@ -147,7 +148,7 @@ class MertScorer:
         if not self._trim:
             return whole
         try:
-            lengths = _duration(reference), _duration(estimate)
+            lengths = self._seconds(reference), self._seconds(estimate)
         except MertricError:
             return whole
         shorter = min(lengths)
@@ -158,6 +159,12 @@ class MertScorer:
             for path, length in zip((reference, estimate), lengths, strict=True)
         )
         return first, second
+
+    def _seconds(self, path: Path) -> float:
+        """How long a file is, looked up once, as compressed ones have to be read for it."""
+        if path not in self._durations:
+            self._durations[path] = _duration(path)
+        return self._durations[path]
 
     def _embed(self, excerpts: Sequence[_Excerpt]) -> Iterator[_Clip]:
         """Embed excerpts, and give them back in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,6 +171,7 @@ def _pair_folder(
         left = {path: below for path, below in left.items() if path not in matched}
         taken = set(matched.values())
         right = {path: below for path, below in right.items() if path not in taken}
+    rivals, same = (_by_number(side.values(), numbers) for side in (right, left))
     pairs = [
         Pair(
             reference=reference,
@@ -177,9 +179,7 @@ def _pair_folder(
             model=model,
             track=tracks[reference],
             stem=stems[reference],
-            problem=None
-            if reference in partners
-            else _reason(left[reference], right.values(), left.values(), folder, numbers),
+            problem=None if reference in partners else _reason(left[reference], rivals, same, folder, numbers),
         )
         for reference in references
     ]
@@ -190,7 +190,7 @@ def _pair_folder(
             model=model,
             track=tracks[path],
             stem=stem_of(below),
-            problem=_reason(below, left.values(), right.values(), root, numbers),
+            problem=_reason(below, same, rivals, root, numbers),
         )
         for path, below in right.items()
     ]
@@ -224,19 +224,31 @@ def _match(
     return {a: b for a, b in links if lefts[a] == rights[b] == 1}
 
 
-def _reason(below: Path, others: Iterable[Path], same: Iterable[Path], where: Path, numbers: Numbers) -> str:
+def _by_number(files: Iterable[Path], numbers: Numbers) -> dict[str, list[Path]]:
+    """List the files that have each identifier."""
+    table = defaultdict(list)
+    for below in files:
+        for name in numbers.of(below):
+            table[name].append(below)
+    return table
+
+
+def _reason(
+    below: Path, others: Mapping[str, Sequence[Path]], same: Mapping[str, Sequence[Path]], where: Path, numbers: Numbers
+) -> str:
     """Say why a file has no partner in `where`."""
     own = numbers.of(below)
-    rivals = [
-        other.as_posix() for other in others if own and own & numbers.of(other) and numbers.same_part(below, other)
-    ]
+    rivals = _some(other for name in sorted(own) for other in others.get(name, ()) if numbers.same_part(below, other))
     if not rivals:
         unread = _unread(where / below)
         return f"no partner in {where}" + (f", where {unread} is of a kind that is not read" if unread else "")
-    shared = [other.as_posix() for other in same if own & numbers.of(other) and other != below]
-    return f"ambiguous: could belong to {', '.join(sorted(rivals)[:4])}" + (
-        f", as could {', '.join(sorted(shared)[:4])}" if shared else ""
-    )
+    shared = _some(other for name in sorted(own) for other in same.get(name, ()) if other != below)
+    return f"ambiguous: could belong to {', '.join(rivals)}" + (f", as could {', '.join(shared)}" if shared else "")
+
+
+def _some(files: Iterable[Path]) -> list[str]:
+    """Name four of the files at the most, each once."""
+    return sorted(dict.fromkeys(path.as_posix() for path in islice(files, 4)))
 
 
 def _unread(path: Path) -> str | None:

@@ -373,10 +373,11 @@ def test_means_say_over_how_many_rows_they_are(run: Run, write_wav: WriteWav, so
 def test_without_a_terminal_progress_is_lines(
     run: Run, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = iter([0.0, 61.0, 62.0, 200.0])
+    """What is left goes by those after the first, for which all is loaded."""
+    times = iter([0.0, 61.0, 182.0, 200.0])
     monkeypatch.setattr("mertric.cli.progress.time", SimpleNamespace(monotonic=lambda: next(times)))
     _, _, err = run("score", *folders, "--metrics", "waveform_mse")
-    assert err == "scoring: 1 of 3, about 2 min left\n"
+    assert err == "scoring: 1 of 3\nscoring: 2 of 3, about 2 min left\n"
 
 
 def test_outputs_that_differ_in_case_alone(

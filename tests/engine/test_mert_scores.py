@@ -296,3 +296,12 @@ def test_a_pair_for_which_there_is_no_memory_is_tried_again(encoder, clips, monk
     assert [row["status"] for row in rows] == ["failed"] * failed + ["ok"] * (2 - failed)
     assert rows[0]["reason"] == "memory ran out. Use shorter clips or smaller batches."
     assert score_pairs(pairs, encoder, journal=journal) == expected
+
+
+def test_trim_looks_up_a_files_length_once(encoder, clips, monkeypatch):
+    asked = []
+    real = mert_scores._duration
+    monkeypatch.setattr(mert_scores, "_duration", lambda path: asked.append(path) or real(path))
+    rows = score_pairs(pairs_of(clips, "a", "b"), encoder, trim=True)
+    assert len(rows) == 2
+    assert len(asked) == len({*asked}) == 3

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,12 +9,11 @@ from hypothesis import strategies as st
 
 from mertric.errors import PairingError
 from mertric.files import find_audio
-from mertric.names import identifiers
+from mertric.names import Numbers, identifiers
 from mertric.pairing import Pair, pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     Folder = Callable[..., Path]
 
@@ -482,3 +482,37 @@ def test_a_name_goes_on_with_a_word(folder: Folder) -> None:
         (None, "song_.wav"): f"no partner in {reference}",
         ("tune.wav", "tune_(x).wav"): None,
     }
+
+
+def test_a_folder_that_may_not_be_listed_costs_itself_alone(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the lost+found of a disk."""
+    reference = folder("ref", "a.wav", "lost+found/x.wav")
+    estimate = folder("est", "a.wav")
+    real, closed = Path.iterdir, reference / "lost+found"
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path == closed:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.warns(UserWarning, match=r"lost\+found cannot be listed \(Permission denied\): what is in it"):
+        assert found(pair(reference, [estimate])) == {("a.wav", "a.wav"): None}
+    closed = reference
+    with pytest.raises(PermissionError):
+        pair(reference, [estimate])
+
+
+def test_many_files_without_partners_are_looked_at_once_each(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a look at those that share an identifier, not at all that are left."""
+    count = 60
+    reference = folder("ref", *(f"fileid_{n}_{take}.wav" for n in range(count) for take in "ab"))
+    estimate = folder("est", *(f"fileid_{n}_{take}.wav" for n in range(count) for take in "xyz"))
+    asked = []
+    real = Numbers.same_part
+    monkeypatch.setattr(Numbers, "same_part", lambda self, a, b: asked.append((a, b)) or real(self, a, b))
+    problems = found(pair(reference, [estimate]))
+    assert len(problems) == 5 * count
+    ends = "fileid_7_x.wav, fileid_7_y.wav, fileid_7_z.wav, as could fileid_7_b.wav"
+    assert problems["fileid_7_a.wav", None] == f"ambiguous: could belong to {ends}"
+    assert len(asked) < 20 * count

@@ -42,16 +42,19 @@ def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def _lines(what: str, total: int) -> Callable[[], None]:
-    started = said = time.monotonic()
+    said = first = time.monotonic()
     done = 0
 
     def advance() -> None:
-        nonlocal said, done
+        nonlocal said, first, done
         done += 1
         now = time.monotonic()
+        if done == 1:  # which takes longer: all is loaded for it
+            first = now
         if now - said >= LINE_SECONDS and done < total:
             said = now
-            say(f"{what}: {done} of {total}, about {(now - started) / done * (total - done) / 60:.0f} min left")
+            left = f", about {(now - first) / (done - 1) * (total - done) / 60:.0f} min left" if done > 1 else ""
+            say(f"{what}: {done} of {total}{left}")
 
     return advance
 
