@@ -18,12 +18,12 @@ from mertric.output import is_stream, replacing, writing
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-
+MOST_ROWS = 1000
 _BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, title: str | None = None) -> None:
-    """Print rows as a table on standard output.
+    """Print rows as a table on standard output; a terminal gets the first `MOST_ROWS`, and how many more there are.
 
     Parameters
     ----------
@@ -38,13 +38,6 @@ def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        numeric = any(isinstance(row.get(column), (int, float)) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-
     class _Console(Console):
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError  # of which the command makes its exit code, and Rich another
@@ -52,9 +45,18 @@ def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, 
     console = _Console(markup=False, emoji=False)
     if not console.is_terminal:
         console = _Console(markup=False, emoji=False, width=200)
+    shown = rows[:MOST_ROWS] if console.is_terminal else rows
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = any(isinstance(row.get(column), (int, float)) for row in shown)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in shown:
+        table.add_row(*(_cell(row.get(column)) for column in columns))
     if title:
         console.print(title, soft_wrap=True)
     console.print(table)
+    if len(shown) < len(rows):
+        console.print(f"… and {len(rows) - len(shown)} more rows, which --csv and --json write.", highlight=False)
 
 
 def write_csv(path: Path | str, rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
@@ -143,11 +145,15 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "".join(ascii(mark)[1:-1] if _steers(mark) else mark for mark in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Escape what tells a terminal something, line ends too, or turns the order of others."""
+    return "".join(ascii(mark)[1:-1] if _steers(mark) else mark for mark in text)
 
 
 def _steers(mark: str) -> bool:
-    """Whether a character tells a terminal something, or turns the order of others."""
     return unicodedata.category(mark) in ("Cc", "Cs", "Zl", "Zp") or mark in _BIDIRECTIONAL
 
 

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 import mertric
 from mertric.cli import cli, main
+from mertric.cli.messages import say
 from mertric.cli.options import make_windows
 from mertric.cli.score import _say_what_parts_of_names_paired, _terminal_columns, exit_code, mean_rows, metric_names
 from mertric.errors import InputError
@@ -519,6 +520,13 @@ def test_rows_of_one_fault_are_counted(capsys: pytest.CaptureFixture[str], count
     ]
     assert exit_code(rows) == 2
     assert capsys.readouterr().err == f"failed: {end}: why\n0 of {count} rows are ok.\n"
+
+
+def test_names_of_files_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    row: dict[str, object] = {"status": "failed", "reason": "why", "estimate": "a\x1b[2J\n.wav", "reference": "r"}
+    exit_code([row])
+    say("one\x1b[31m\ntwo")
+    assert capsys.readouterr().err == ("failed: a\\x1b[2J\\n.wav: why\n0 of 1 rows are ok.\none\\x1b[31m\ntwo\n")
 
 
 def test_files_are_shown_where_some_rows_have_no_names() -> None:

@@ -206,3 +206,18 @@ def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
         pytest.skip("no symbolic links here")
     write_text(path, "text")
     assert path.read_text(encoding="utf-8") == "text"
+
+
+def test_a_terminal_is_not_flooded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("mertric.report.MOST_ROWS", 3)
+    rows = [{"a": f"row{number}"} for number in range(5)]
+    show_table(rows, ["a"])
+    assert "row4" in capsys.readouterr().out
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    show_table(rows, ["a"])
+    shown = capsys.readouterr().out
+    assert "row2" in shown
+    assert "row3" not in shown
+    assert "… and 2 more rows, which --csv and --json write." in shown
+    show_table(rows[:3], ["a"])
+    assert "more rows" not in capsys.readouterr().out

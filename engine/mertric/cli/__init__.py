@@ -110,11 +110,11 @@ def main() -> None:
         with prompt():
             cli(prog_name="mertric")
     except MertricError as error:
-        click.echo(f"mertric: {error}", err=True)
+        say(f"mertric: {error}")
     except OSError as error:
-        click.echo(f"mertric: {error}. Check the path, its permissions and the space that is free.", err=True)
+        say(f"mertric: {error}. Check the path, its permissions and the space that is free.")
     except MemoryError as error:
-        click.echo(f"mertric: {problem_of(error)}", err=True)
+        say(f"mertric: {problem_of(error)}")
     else:
         return
     sys.exit(2)

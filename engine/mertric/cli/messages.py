@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mertric.report import printable
+
 if TYPE_CHECKING:
     from mertric.bundle import Bundle
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, which a progress bar takes in and `click.echo` would go past."""
+    """Write lines to standard error, which a progress bar takes in and `click.echo` would go past.
+
+    What names of files hold to steer a terminal is escaped.
+    """
     if sys.stderr is not None:
-        sys.stderr.write(f"{text}\n")
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in text.split("\n")))
 
 
 def note_untrained(bundle: Bundle) -> None:

@@ -21,6 +21,7 @@ from mertric.cli.options import (
     window_options,
 )
 from mertric.cli.progress import score_with_progress
+from mertric.report import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,10 +149,10 @@ def exit_code(rows: Sequence[Row]) -> int:
         files = list(dict.fromkeys(filter(None, files))) or [""]
         more = f" and {len(files) - 3} more" if len(files) > 3 else ""
         where = "" if str(reason).startswith(files[0]) else f"{', '.join(files[:3])}{more}: "
-        click.echo(f"{status}: {where}{reason}", err=True)
+        say(printable(f"{status}: {where}{reason}"))
     if not faults:
         return 0
-    click.echo(f"{sum(row['status'] == 'ok' for row in rows)} of {len(rows)} rows are ok.", err=True)
+    say(f"{sum(row['status'] == 'ok' for row in rows)} of {len(rows)} rows are ok.")
     return 1 if any(row["status"] in ("ok", "partial") for row in rows) else 2
 
 
@@ -199,10 +200,9 @@ def _say_what_parts_of_names_paired(pairs: Sequence[Pair]) -> None:
         and folded(pair.reference.stem) != folded(pair.estimate.stem)
     ]
     if unlike:
-        click.echo(
+        say(
             f"{len(unlike)} of {len(pairs)} pairs go by a part of the files' names, such as "
-            f"{unlike[0].reference} with {unlike[0].estimate}.",
-            err=True,
+            f"{unlike[0].reference} with {unlike[0].estimate}."
         )
 
 
