@@ -171,7 +171,7 @@ def _pair_folder(
         left = {path: below for path, below in left.items() if path not in matched}
         taken = set(matched.values())
         right = {path: below for path, below in right.items() if path not in taken}
-    rivals, same = (_by_number(side.values(), numbers) for side in (right, left))
+    rivals, same = (_by_key({below: below for below in side.values()}, numbers.of) for side in (right, left))
     pairs = [
         Pair(
             reference=reference,
@@ -207,29 +207,19 @@ def _match(
     allowed: Callable[[Path, Path], bool],
 ) -> dict[Path, Path]:
     """Match the files that share a key no other file of either side has, unless their keys name different files."""
-    owners: list[dict[str, list[Path]]] = []
-    for side in (left, right):
-        table = defaultdict(list)
-        for path, below in side.items():
-            for name in key(below):
-                table[name].append(path)
-        owners.append(table)
-    links = {
-        (owners[0][name][0], owners[1][name][0])
-        for name in owners[0].keys() & owners[1].keys()
-        if len(owners[0][name]) == len(owners[1][name]) == 1
-    }
+    one, other = (_by_key(side, key) for side in (left, right))
+    links = {(one[k][0], other[k][0]) for k in one.keys() & other.keys() if len(one[k]) == len(other[k]) == 1}
     links = {(a, b) for a, b in links if allowed(left[a], right[b])}
     lefts, rights = Counter(a for a, _ in links), Counter(b for _, b in links)
     return {a: b for a, b in links if lefts[a] == rights[b] == 1}
 
 
-def _by_number(files: Iterable[Path], numbers: Numbers) -> dict[str, list[Path]]:
-    """List the files that have each identifier."""
+def _by_key(files: Mapping[Path, Path], key: Callable[[Path], Iterable[str]]) -> dict[str, list[Path]]:
+    """List the files that have each key, which goes by where they are below a folder."""
     table = defaultdict(list)
-    for below in files:
-        for name in numbers.of(below):
-            table[name].append(below)
+    for path, below in files.items():
+        for name in key(below):
+            table[name].append(path)
     return table
 
 

@@ -158,14 +158,12 @@ class _Hub:
                 "the id, log in with `hf auth login`, or give the directory of a checkpoint. "
                 f"({_first_line(error)})"
             ) from error
-        except OSError as error:
-            if error.errno not in _OF_THE_DISK:
-                return self._offline(revision, weights, error, say), known_license, {}
-            raise CheckpointError(
-                f"{self.model_id} cannot be kept in the Hugging Face cache ({error}). Make room there, or set HF_HOME "
-                "to a folder that takes files."
-            ) from error
         except Exception as error:  # requests, httpx and the Hub's library each have their own
+            if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
+                raise CheckpointError(
+                    f"{self.model_id} cannot be kept in the Hugging Face cache ({error}). Make room there, or set "
+                    "HF_HOME to a folder that takes files."
+                ) from error
             return self._offline(revision, weights, error, say), known_license, {}
 
     def _fetch_missing(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mertric.cli.options import FILE, FOLDER, PATH
+from mertric.cli.options import FILE, FOLDER, PATH, bootstrap_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,15 +32,7 @@ _SHORT = {"spearman": "SRCC", "pearson": "PCC", "kendall": "KRCC"}
     show_default=True,
     help="Correlate over rated estimates, or over the means of models.",
 )
-@click.option(
-    "--bootstrap",
-    type=click.IntRange(min=0),
-    default=2000,
-    show_default=True,
-    metavar="N",
-    help="Resamples of tracks, for intervals of 95 %.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
+@bootstrap_options
 @click.option("--compare", nargs=2, multiple=True, metavar="A B", help="Does A follow listeners better than B?")
 @click.option(
     "--max-violations", type=click.IntRange(min=0), default=3, show_default=True, help="Bake-Off: drop rows above it."

@@ -213,6 +213,21 @@ def table_options(function: _F) -> _F:
     )
 
 
+def bootstrap_options(function: _F) -> _F:
+    """Add `--bootstrap` and `--seed`."""
+    function = click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
+    )(function)
+    return click.option(
+        "--bootstrap",
+        type=click.IntRange(min=0),
+        default=2000,
+        show_default=True,
+        metavar="N",
+        help="Resamples of tracks, for intervals of 95 %.",
+    )(function)
+
+
 def layers_option(help_text: str) -> Callable[[_F], _F]:
     """Add `--layer`, also called `--layers`: numbers joined by commas, or ``all``; None where it is not given."""
     return click.option("--layer", "--layers", "layers", callback=_parse_layers, metavar="N[,N...]|all", help=help_text)

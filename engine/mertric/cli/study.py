@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mertric.cli.messages import note_untrained
-from mertric.cli.options import FOLDER, PATH, layers_option, model_options, protocol_option
+from mertric.cli.options import FOLDER, PATH, bootstrap_options, layers_option, model_options, protocol_option
 from mertric.cli.progress import score_with_progress
 
 if TYPE_CHECKING:
@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 @click.option("--metrics", help="Metrics, as for `mertric score`.  [default: those of the paper's table]")
 @layers_option("Hidden states to score; several show which follows listeners best.  [default: the last]")
 @click.option("--trim", is_flag=True, help="Where lengths differ, compare the part that both files have.")
-@click.option(
-    "--bootstrap",
-    type=click.IntRange(min=0),
-    default=2000,
-    show_default=True,
-    metavar="N",
-    help="Resamples of tracks, for intervals of 95 %.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
+@bootstrap_options
 @model_options
 @protocol_option
 @click.pass_context
